@@ -1,0 +1,139 @@
+"""The contract that every plugin keeps: when it acts on a host, and where its state lives."""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from mmengine.hooks import Hook
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from registry import HOSTS, InputError
+from zoo.host import Batch, Features, MultimodalHost, Outputs
+
+_TAKEN = frozenset(
+    name for cls in (nn.Module, Hook) for name in dir(cls) if callable(getattr(cls, name)) and not name.startswith('__')
+)
+
+
+class Plugin(nn.Module, Hook):
+    """A training-time intervention on any host: a module (state, parameters) that is also an mmengine hook (events).
+
+    A subclass overrides the points at which it acts; each is a no-op here. Points are called in the config's order,
+    plugins that list the point in ``looks`` first. See ``docs/write_a_plugin.md``.
+
+    Attributes:
+        needs: What a host must offer: of ``'features'``, ``'unimodal'``, ``'sample_losses'``.
+        looks: The points at which it reads but changes nothing; it then sees what no other plugin has changed.
+        structural: It changes the architecture: attached for testing too, and its ``on_features`` runs in every pass.
+        owns_step: It overrides `train_step`.
+        idle_parameters: Some of its parameters may be unused in a step, which DDP then searches for.
+        min_modalities: The fewest modalities with which it makes sense.
+    """
+
+    priority = 'NORMAL'
+    needs: frozenset[str] = frozenset()
+    looks: frozenset[str] = frozenset()
+    structural = False
+    owns_step = False
+    idle_parameters = False
+    min_modalities = 2
+
+    def __init__(self, name: str | None = None) -> None:
+        super().__init__()
+        object.__setattr__(self, '_held', {})
+        object.__setattr__(self, 'logged', {})
+        self.name = name or type(self).__name__
+        if not self.name.isidentifier():
+            raise InputError(f'The name of a plugin must be an identifier, got {self.name!r}.')
+
+    # ---- what a plugin defines
+
+    def attach(self, host: MultimodalHost) -> None:
+        """Prepare for a host: check needs, make buffers and heads (in the plugin), or rewire layers. Called once.
+
+        Raises:
+            InputError: The host lacks what the plugin needs; hosts that have it are named.
+        """
+        if len(host.modalities) < self.min_modalities:
+            raise InputError(
+                f'{self.name} needs at least {self.min_modalities} modalities, '
+                f'the host {type(host).__name__} has {len(host.modalities)}: {", ".join(host.modalities)}.'
+            )
+        for need in sorted(self.needs - host.offers):
+            able = sorted(n for n, h in HOSTS.module_dict.items() if need in getattr(h, 'offers', ()))
+            raise InputError(
+                f'{self.name} needs {need!r}, which this {type(host).__name__} does not offer (it offers '
+                f'{", ".join(sorted(host.offers)) or "nothing"}). Hosts that can: {", ".join(able) or "none"}.'
+            )
+
+    def on_inputs(self, host: MultimodalHost, batch: Batch) -> Batch:
+        """Act on a preprocessed batch: mask, drop, attack."""
+        return batch
+
+    def on_features(self, host: MultimodalHost, batch: Batch, features: Features) -> Mapping[str, Any]:
+        """Act on the features of each modality, before fusion."""
+        return features
+
+    def on_losses(
+        self, host: MultimodalHost, batch: Batch, outputs: Outputs, losses: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Reweight losses or add terms; every key with "loss" in it is added up."""
+        return losses
+
+    def on_gradients(self, host: MultimodalHost, optimizer: Optimizer) -> None:
+        """Act on the gradients: once for each optimiser step, after all-reduce, unscaling and clipping."""
+
+    def train_step(self, host: MultimodalHost, batch: Batch, optim_wrapper: Any) -> dict[str, Tensor]:
+        """Own the whole step, where ``owns_step`` is set; returns what to log."""
+        raise NotImplementedError
+
+    # ---- what a plugin may use
+
+    def generator(
+        self, host: MultimodalHost, device: torch.device | str = 'cpu', shared: bool = False
+    ) -> torch.Generator:
+        """A random generator seeded by (run seed, plugin, iteration, and rank unless ``shared``): nothing to save."""
+        clock = host.clock
+        key = (clock.seed, self.name, clock.iteration, -1 if shared else clock.rank)
+        digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
+        return torch.Generator(device).manual_seed(int.from_bytes(digest, 'little') >> 1)
+
+    def hold(self, **modules: nn.Module) -> None:
+        """Keep frozen modules (teachers) outside the module tree: not saved, not optimised, not reached by ``train()``;
+        they follow the plugin to its device and are attributes of it."""
+        for name, module in modules.items():
+            self._held[name] = module.requires_grad_(False).eval()
+
+    def log(self, modalities: Sequence[str] = (), **values: Tensor) -> None:
+        """Note what was decided in this step; read at the logging interval, so nothing waits for the device.
+
+        Args:
+            modalities: Names for vectors (M,), logged as ``plugin/<name>/<modality>/<key>``.
+            values: Scalars () or vectors (M,). A key must not contain "loss": mmengine adds all those up.
+        """
+        for key, value in values.items():
+            if 'loss' in key:
+                raise ValueError(f'A logged key must not contain "loss", got {key!r}.')
+            self.logged[key] = (tuple(modalities) if value.ndim else (), value.detach().clone())
+
+    # ---- how it is kept
+
+    def __getattr__(self, name: str) -> Any:
+        held = self.__dict__.get('_held', {})
+        return held[name] if name in held else super().__getattr__(name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, MultimodalHost):
+            raise TypeError(
+                f'A plugin must not store a host, it would become its submodule: {name!r}. See `Plugin.hold`.'
+            )
+        if name in _TAKEN:
+            raise AttributeError(f'{name!r} is a method of nn.Module or Hook; choose another name for the attribute.')
+        super().__setattr__(name, value)
+
+    def _apply(self, fn: Callable, recurse: bool = True) -> 'Plugin':
+        for module in self._held.values():
+            module._apply(fn, recurse)
+        return super()._apply(fn, recurse)

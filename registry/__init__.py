@@ -1,0 +1,61 @@
+"""Names to classes: the registries of Counterpoise. Imports no model code.
+
+``HOSTS``, ``PLUGINS`` and the parts register by decorator and are built from ``dict(type=NAME, ...)``:
+
+>>> from registry import FUSIONS
+>>> FUSIONS.name
+'fusion'
+"""
+
+import mmengine.registry as _mm
+
+from .errors import InputError, NameNotFound, nearest, unknown_name
+from .registry import SCOPE, Registry, build_from_config
+
+HOSTS = Registry('host', parent=_mm.MODELS)
+PLUGINS = Registry('plugin', parent=_mm.HOOKS)
+ENCODERS = Registry('encoder')
+FUSIONS = Registry('fusion')
+HEADS = Registry('head')
+LOSSES = Registry('loss')
+DATASETS = Registry('dataset', parent=_mm.DATASETS)
+TRANSFORMS = Registry('transform', parent=_mm.TRANSFORMS)
+METRICS = Registry('metric', parent=_mm.METRICS)
+LOOPS = Registry('loop', parent=_mm.LOOPS)
+DATA_SAMPLERS = Registry('sampler', parent=_mm.DATA_SAMPLERS)
+OPTIMIZERS = Registry('optimizer', parent=_mm.OPTIMIZERS)
+OPTIM_WRAPPERS = Registry('optimizer wrapper', parent=_mm.OPTIM_WRAPPERS)
+OPTIM_WRAPPER_CONSTRUCTORS = Registry('optimizer wrapper constructor', parent=_mm.OPTIM_WRAPPER_CONSTRUCTORS)
+LOG_PROCESSORS = Registry('log processor', parent=_mm.LOG_PROCESSORS)
+# these three keep mmengine's own way of building
+PARAM_SCHEDULERS = Registry('parameter scheduler', parent=_mm.PARAM_SCHEDULERS, build_func=None)
+VISUALIZERS = Registry('visualizer', parent=_mm.VISUALIZERS, build_func=None)
+VISBACKENDS = Registry('visualizer backend', parent=_mm.VISBACKENDS, build_func=None)
+
+__all__ = [
+    'DATASETS',
+    'DATA_SAMPLERS',
+    'ENCODERS',
+    'FUSIONS',
+    'HEADS',
+    'HOSTS',
+    'LOG_PROCESSORS',
+    'LOOPS',
+    'LOSSES',
+    'METRICS',
+    'OPTIMIZERS',
+    'OPTIM_WRAPPERS',
+    'OPTIM_WRAPPER_CONSTRUCTORS',
+    'PARAM_SCHEDULERS',
+    'PLUGINS',
+    'SCOPE',
+    'TRANSFORMS',
+    'VISBACKENDS',
+    'VISUALIZERS',
+    'InputError',
+    'NameNotFound',
+    'Registry',
+    'build_from_config',
+    'nearest',
+    'unknown_name',
+]

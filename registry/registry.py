@@ -1,0 +1,138 @@
+"""The one kind of registry of this project: mmengine's, with checked arguments and helpful errors."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
+from importlib import import_module
+from typing import Any
+
+import mmengine.registry as mm
+
+from .errors import InputError, nearest, unknown_name
+
+SCOPE = 'zoo'  # mmengine imports `<scope>.registry` when it switches to a scope, and warns where it can not
+
+
+def build_from_config(
+    cfg: Mapping | str, *args: Any, registry: mm.Registry, default_args: Mapping | None = None, **kwargs: Any
+) -> Any:
+    """Build what ``cfg['type']`` names, after checking the name and the names of the arguments.
+
+    Args:
+        cfg: ``dict(type=NAME, **arguments)``, or only the name. A prefixed name (``mmseg.FCNHead``) is built by that
+            library's own registry.
+        args: Positional arguments for the class.
+        registry: Where to look the name up; its parents are searched too.
+        default_args: Arguments that ``cfg`` may overwrite.
+        kwargs: Arguments that ``cfg`` may not name.
+
+    Raises:
+        NameNotFound: The name is not registered; the message proposes the nearest.
+        InputError: ``cfg`` has no type, an argument that the class does not take, or lacks one that it needs.
+    """
+    if isinstance(cfg, str) or callable(cfg):
+        cfg = {'type': cfg}
+    if not isinstance(cfg, Mapping):
+        raise InputError(f'A {registry.name} is built from dict(type=NAME, ...) or a name, got {cfg!r}.')
+    given = {**(default_args or {}), **cfg}
+    kind = given.pop('type', None)
+    given.pop('_scope_', None)
+    if kind is None:
+        raise InputError(
+            f'The {registry.name} {dict(cfg)} has no "type". Known: {", ".join(sorted(registry.module_dict))}.'
+        )
+    if isinstance(kind, str) and '.' in kind and kind.split('.')[0] != SCOPE:
+        return _build_foreign(kind, {**given, **kwargs}, registry)
+    cls = lookup(kind, registry) if isinstance(kind, str) else kind
+    check_arguments(cls, registry.name, args, {**given, **kwargs})
+    return cls(*args, **given, **kwargs)
+
+
+def lookup(name: str, registry: mm.Registry) -> Callable:
+    """The class or function registered as ``name``, whatever its case and underscores (``late_fusion`` finds
+    ``LateFusion``), or an error that proposes the nearest name."""
+    found = registry.get(name)
+    if found is None:
+        plain = {_squash(known): known for known in registry.module_dict}
+        found = registry.module_dict.get(plain.get(_squash(name)))
+    if found is None:
+        known, parent = set(registry.module_dict), registry.parent
+        if registry.name not in ('host', 'plugin'):  # all of mmengine's models and hooks would drown ours
+            while parent is not None:
+                known, parent = known | set(parent.module_dict), parent.parent
+        raise unknown_name(registry.name, name, known)
+    return found
+
+
+def _squash(name: str) -> str:
+    return name.replace('_', '').lower()
+
+
+def check_arguments(cls: Callable, kind: str, args: tuple, kwargs: Mapping[str, Any]) -> None:
+    """Refuse arguments that ``cls`` does not take, and missing ones, before anything is built."""
+    name = getattr(cls, '__name__', str(cls))
+    try:
+        signature = inspect.signature(cls)
+    except (TypeError, ValueError):  # builtins and some extension classes have none
+        return
+    parameters = signature.parameters.values()
+    named = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        for key in kwargs:
+            if key not in named:
+                takes = ', '.join(named) or 'none'
+                raise InputError(f'The {kind} {name} has no argument {key!r}.{nearest(key, named)} It takes: {takes}.')
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise InputError(f'The {kind} {name} can not be built: {error}. It takes: {", ".join(named)}.') from None
+
+
+def _build_foreign(kind: str, arguments: dict, registry: mm.Registry) -> Any:
+    """Build a type of another library of the mmengine family, which registers itself in mmengine's roots."""
+    scope, name = kind.split('.', 1)
+    try:
+        import_module(f'{scope}.registry')
+    except ImportError as error:
+        raise InputError(
+            f'The {registry.name} {kind!r} needs the package {scope!r}, which does not import: {error}'
+        ) from error
+    root = registry
+    while root.parent is not None:
+        root = root.parent
+    owner = root if root.name != registry.name and scope in root.children else mm.MODELS
+    child = owner.children.get(scope)
+    cls = child.get(name) if child is not None else owner.get(kind)
+    if cls is None:
+        raise unknown_name(f'{registry.name} in {scope}', name, child.module_dict if child is not None else ())
+    check_arguments(cls, registry.name, (), arguments)
+    return cls(**arguments)
+
+
+class Registry(mm.Registry):
+    """A table of names, in the scope of this project.
+
+    >>> SHAPES = Registry('shape')
+    >>> @SHAPES.register_module()
+    ... class Circle:
+    ...     '''A round shape.'''
+    >>> SHAPES.list('C*')
+    ['Circle']
+    """
+
+    def __init__(
+        self, name: str, parent: mm.Registry | None = None, build_func: Callable | None = build_from_config
+    ) -> None:
+        super().__init__(name, build_func=build_func, parent=parent, scope=SCOPE)
+
+    def list(self, pattern: str = '*') -> list[str]:
+        """The registered names that match a shell pattern, without regard to case, sorted."""
+        return sorted(name for name in self.module_dict if fnmatchcase(name.lower(), pattern.lower()))
+
+    def find(self, name: str) -> Callable:
+        """The registered class or function; an unknown name is answered with the nearest.
+
+        Raises:
+            NameNotFound: Nothing of that name is registered.
+        """
+        return lookup(name, self)

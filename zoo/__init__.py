@@ -1,0 +1,25 @@
+"""A modular zoo of multimodal vision models: hosts, their parts, data, and what measures them."""
+
+from . import encoders, fusion, heads, hosts, losses
+from .build import create_host, list_hosts, list_plugins
+from .host import Batch, Clock, Features, MultimodalHost, Outputs
+from .preprocessor import MultimodalPreprocessor
+
+__version__ = '0.1.0'
+
+__all__ = [
+    'Batch',
+    'Clock',
+    'Features',
+    'MultimodalHost',
+    'MultimodalPreprocessor',
+    'Outputs',
+    'create_host',
+    'encoders',
+    'fusion',
+    'heads',
+    'hosts',
+    'list_hosts',
+    'list_plugins',
+    'losses',
+]

@@ -1,0 +1,67 @@
+"""Any model of timm as the encoder of one modality."""
+
+from pathlib import Path
+from typing import Any
+
+import timm
+from torch import Tensor, nn
+
+from registry import ENCODERS, InputError, unknown_name
+
+
+@ENCODERS.register_module()
+class TimmEncoder(nn.Module):
+    """A timm model without its classifier: (B, in_chans, H, W) -> (B, out_channels).
+
+    Args:
+        model: A name that ``timm.list_models()`` knows.
+        in_chans: Channels of the input; timm adapts pretrained stems to it.
+        pretrained: True fetches the published weights (or takes them from the local cache); a path loads a file.
+        kwargs: Passed on to the model, ``drop_path_rate=0.1`` for instance. Vision transformers accept images of any
+            size that their patches tile (``dynamic_img_size``) unless told otherwise.
+
+    Attributes:
+        out_channels: Width of the features.
+
+    Raises:
+        InputError: Weights that can not be fetched or read.
+        NameNotFound: timm does not know the model; the nearest names are proposed.
+    """
+
+    def __init__(self, model: str, in_chans: int = 3, pretrained: bool | str = False, **kwargs: Any) -> None:
+        super().__init__()
+        if not timm.is_model(model):
+            raise unknown_name('timm model', model, timm.list_models())
+        if isinstance(pretrained, str):
+            if not Path(pretrained).is_file():
+                raise InputError(f'Pretrained weights of {model}: no file {pretrained!r}.')
+            kwargs['pretrained_cfg_overlay'] = {'file': pretrained}
+        arguments = dict(pretrained=bool(pretrained), in_chans=in_chans, num_classes=0, **kwargs)
+        try:
+            self.model = _create(model, arguments)
+        except (OSError, RuntimeError) as error:
+            if not pretrained:
+                raise
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise InputError(
+                f'Pretrained weights of {model} could not be loaded ({reason}). '
+                'Use pretrained=False, or pretrained=FILE for weights that are on disk.'
+            ) from error
+        # some heads widen the pooled features (MobileNetV3)
+        self.out_channels: int = getattr(self.model, 'head_hidden_size', None) or self.model.num_features
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in_chans, H, W) -> (B, out_channels)."""
+        return self.model(x)
+
+
+def _create(model: str, arguments: dict[str, Any]) -> nn.Module:
+    if 'dynamic_img_size' not in arguments:
+        try:
+            return timm.create_model(model, dynamic_img_size=True, **arguments)
+        except TypeError:  # only the transformers of timm know the argument
+            pass
+    try:
+        return timm.create_model(model, **arguments)
+    except TypeError as error:
+        raise InputError(f'The timm model {model} can not be built: {error}.') from None

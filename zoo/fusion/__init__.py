@@ -1,0 +1,9 @@
+"""Fusion blocks: features of the modalities that are present -> one."""
+
+from .attention import Attention
+from .concat import Concat
+from .fusion import Fusion, Pointwise
+from .gated import Gated
+from .sum import Sum
+
+__all__ = ['Attention', 'Concat', 'Fusion', 'Gated', 'Pointwise', 'Sum']

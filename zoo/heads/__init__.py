@@ -1,0 +1,5 @@
+"""Heads: fused features -> prediction."""
+
+from .linear import LinearHead
+
+__all__ = ['LinearHead']

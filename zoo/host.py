@@ -1,0 +1,521 @@
+"""The contract that every host keeps: what goes in (`Batch`), what comes out (`Outputs`), and the road between."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import torch
+from mmengine.model import BaseModel
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import SyncBatchNorm, _NormBase
+from torch.utils._pytree import tree_map
+
+from registry import InputError, unknown_name
+from zoo.preprocessor import MultimodalPreprocessor
+
+ENCODE_ON = ('present', 'all', 'dense')
+
+
+def map_target(target: Any, on_tensor: Callable, on_list: Callable) -> Any:
+    """Apply a function to each leaf of a target: a tensor (B, ...), a list of length B, or a dict of these."""
+    if isinstance(target, Mapping):
+        return {k: map_target(v, on_tensor, on_list) for k, v in target.items()}
+    if isinstance(target, Tensor):
+        return on_tensor(target)
+    return target if target is None else on_list(target)
+
+
+@dataclass(eq=False)
+class Batch:
+    """What a host sees of one mini-batch.
+
+    Attributes:
+        inputs: Modality to tensor (B, C, ...). The tensor of an absent sample may hold anything, NaN included; a
+            modality that no sample has may be left out.
+        present: (B, M) bool, on the CPU: what fusion may use. Columns follow ``modalities``.
+        modalities: The names of the columns of ``present``; a data set may deliver more than a host uses.
+        target: A tensor (B, ...), a list of length B, or a dict of these.
+        available: (B, M) bool, on the CPU: what the data set delivered. Dropping a modality only clears ``present``.
+        info: One dict for each sample (file names, original sizes), or None.
+    """
+
+    inputs: Mapping[str, Tensor]
+    present: Tensor
+    modalities: tuple[str, ...]
+    target: Any = None
+    available: Tensor = None
+    info: list[dict] | None = None
+
+    def __post_init__(self) -> None:
+        if self.available is None:
+            self.available = self.present
+
+    def __len__(self) -> int:
+        return len(self.present)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the inputs live."""
+        return next(iter(self.inputs.values())).device
+
+    @cached_property
+    def mask(self) -> Tensor:
+        """``present`` (B, M) on the device of the inputs; fusion blocks receive this copy."""
+        return self.present.to(self.device, non_blocking=True)
+
+    def replace(self, **changes: Any) -> 'Batch':
+        """A copy with some attributes exchanged."""
+        return replace(self, **changes)
+
+    def view(self, modalities: Sequence[str]) -> 'Batch':
+        """The columns of these modalities, by name; one that the batch does not have is absent everywhere."""
+        modalities = tuple(modalities)
+        if modalities == self.modalities:
+            return self
+        column = {m: i for i, m in enumerate(self.modalities)}
+        index = torch.tensor([column.get(m, 0) for m in modalities])
+        known = torch.tensor([m in column for m in modalities])
+        return self.replace(
+            inputs={m: self.inputs[m] for m in modalities if m in self.inputs},
+            present=self.present[:, index] & known,
+            available=self.available[:, index] & known,
+            modalities=modalities,
+        )
+
+    def restrict(self, mask: Tensor) -> 'Batch':
+        """The same samples with only the modalities of ``mask`` ((M,) or (B, M) bool) present."""
+        return self.replace(present=self.present & mask.cpu())
+
+    def select(self, rows: Tensor) -> 'Batch':
+        """The samples that ``rows`` names: a bool mask (B,) or indices, on the CPU."""
+        index = rows.nonzero().squeeze(1) if rows.dtype == torch.bool else rows
+
+        def pick(x: Tensor) -> Tensor:
+            return x.index_select(0, index.to(x.device, non_blocking=True))
+
+        keep = index.tolist()
+        return self.replace(
+            inputs={m: pick(x) for m, x in self.inputs.items()},
+            present=self.present[index],
+            available=self.available[index],
+            target=map_target(self.target, pick, lambda items: [items[i] for i in keep]),
+            info=[self.info[i] for i in keep] if self.info else self.info,
+        )
+
+    def repeat(self, n: int) -> 'Batch':
+        """``n`` copies of the batch, one after the other: B becomes n * B."""
+
+        def stack(x: Tensor) -> Tensor:
+            return x.repeat(n, *[1] * (x.ndim - 1))
+
+        return self.replace(
+            inputs={m: stack(x) for m, x in self.inputs.items()},
+            present=stack(self.present),
+            available=stack(self.available),
+            target=map_target(self.target, stack, lambda items: list(items) * n),
+            info=self.info * n if self.info else self.info,
+        )
+
+
+class Features(dict):
+    """Modality to its features: a tensor (B, C, ...) or a list, finest first. ``size``: (H, W, ...) of the inputs."""
+
+    size: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, features: Mapping[str, Any], size: Sequence[int]) -> 'Features':
+        """Wrap a mapping; a `Features` keeps the size it has."""
+        if isinstance(features, cls):
+            return features
+        wrapped = cls(features)
+        wrapped.size = tuple(size)
+        return wrapped
+
+    def select(self, rows: Tensor) -> 'Features':
+        """The features of the samples that the bool mask ``rows`` (B,), on the CPU, names."""
+        index = rows.nonzero().squeeze(1)
+        return Features.of(
+            {
+                m: tree_map(lambda x: x.index_select(0, index.to(x.device, non_blocking=True)), f)
+                for m, f in self.items()
+            },
+            self.size,
+        )
+
+
+class Outputs(NamedTuple):
+    """What a host returns for a batch."""
+
+    prediction: Any  # logits (B, K, ...) before softmax, or what the task's head yields
+    features: dict[str, Any]  # modality -> features, zero where absent
+    extras: dict[str, Any]  # what else the host's losses and heads need
+
+
+@dataclass
+class Clock:
+    """Where training stands. The runner sets it before each iteration; a plugin's random draws are a function of it."""
+
+    seed: int = 0
+    epoch: int = 0
+    iteration: int = 0
+    rank: int = 0
+    max_epochs: int | None = field(default=None)
+
+
+@contextmanager
+def running_statistics(module: nn.Module) -> Iterator[None]:
+    """Let the norm layers of ``module`` use running statistics: BatchNorm refuses one value per channel.
+
+    SyncBatchNorm stays as it is: a rank that skips its exchange would hang the others.
+    """
+    norms = [
+        m for m in module.modules() if isinstance(m, _NormBase) and m.training and not isinstance(m, SyncBatchNorm)
+    ]
+    for norm in norms:
+        norm.training = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.training = True
+
+
+class MultimodalHost(BaseModel):
+    """A multimodal model on which plugins can act.
+
+    A subclass says how to ``encode`` each modality, ``fuse`` and ``decode``, what the ``losses`` are, and which
+    parameters are each modality's own path (``branch``). See ``docs/add_a_host.md``.
+
+    Args:
+        modalities: Names of the inputs, in the order of the columns of ``present``; any number from 1.
+        data_preprocessor: Moves a batch to the device and normalises it: a module, or the arguments of
+            `zoo.MultimodalPreprocessor`.
+        encode_on: Which rows an encoder sees: ``'present'``; ``'all'``, those that the data set delivered, also when a
+            plugin dropped them (published training that drops at fusion); or ``'dense'``, all, zeros for absent ones.
+
+    Raises:
+        InputError: No modality, a name twice, or one that is not an identifier.
+    """
+
+    separable = True  # encoders do not see each other: subsets can be re-fused from one encoding
+    offers: frozenset[str] = frozenset()  # of 'features', 'unimodal', 'sample_losses': what plugins may ask for
+
+    def __init__(
+        self,
+        modalities: Sequence[str],
+        data_preprocessor: nn.Module | Mapping | None = None,
+        encode_on: str = 'present',
+    ) -> None:
+        if not isinstance(data_preprocessor, nn.Module):
+            data_preprocessor = MultimodalPreprocessor(**(data_preprocessor or {}))
+        super().__init__(data_preprocessor=data_preprocessor)
+        modalities = (modalities,) if isinstance(modalities, str) else tuple(modalities)
+        if (
+            not modalities
+            or len(set(modalities)) < len(modalities)
+            or not all(str(m).isidentifier() for m in modalities)
+        ):
+            raise InputError(f'modalities must be one or more different identifiers, got {list(modalities)}.')
+        if encode_on not in ENCODE_ON:
+            raise unknown_name('way to encode (encode_on)', encode_on, ENCODE_ON)
+        self.modalities = modalities
+        self.encode_on = encode_on
+        self.plugins = nn.ModuleDict()
+        self.clock = Clock()
+        self._aside = False
+
+    # ---- what a host defines
+
+    def encode(self, batch: Batch) -> Mapping[str, Any]:
+        """Turn each modality into features: {modality: (B, C, ...) or a list of them}, zero where absent."""
+        raise NotImplementedError
+
+    def fuse(self, features: Features, mask: Tensor) -> Any:
+        """Merge the features that ``mask`` (B, M), on the device, lets through."""
+        raise NotImplementedError
+
+    def decode(self, fused: Any, features: Features) -> Outputs:
+        """Turn fused features into the prediction."""
+        raise NotImplementedError
+
+    def losses(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
+        """The task's losses, ``{'loss_task': scalar, ...}``; every key with "loss" in it is added up."""
+        raise NotImplementedError
+
+    def branch(self, modality: str) -> Iterable[nn.Parameter]:
+        """The parameters of this modality's own path, each in at most one branch."""
+        raise NotImplementedError
+
+    def unimodal(self, outputs: Outputs) -> dict[str, Any] | None:
+        """One prediction for each modality alone, where the architecture defines them."""
+        return None
+
+    def unimodal_loss(self, prediction: Any, batch: Batch, rows: Tensor) -> Tensor:
+        """The task's loss of one unimodal prediction, averaged over the samples of ``rows`` (B,), on the device; a zero
+        with a gradient path where there is none."""
+        raise NotImplementedError
+
+    def sample_losses(self, outputs: Outputs, batch: Batch) -> Tensor:
+        """The task's loss of each sample, (B,)."""
+        raise NotImplementedError
+
+    def true_class_probability(self, prediction: Any, batch: Batch) -> Tensor:
+        """Mean probability that a prediction gives to the true class, for each sample (B,): over valid pixels in dense
+        tasks, over positive anchors in detection."""
+        raise NotImplementedError
+
+    def training_only(self) -> Iterable[nn.Parameter]:
+        """The parameters that inference does not use: auxiliary heads and decoders."""
+        return ()
+
+    def blank(self, modality: str, batch: Batch) -> Tensor:
+        """A zero input for a modality that the batch does not carry at all."""
+        raise NotImplementedError
+
+    # ---- the road of a batch
+
+    def forward(
+        self,
+        inputs: Mapping[str, Tensor],
+        present: Tensor | None = None,
+        target: Any = None,
+        mode: str = 'tensor',
+        *,
+        modalities: Sequence[str] | None = None,
+        info: list[dict] | None = None,
+    ) -> Any:
+        """Run the host.
+
+        Args:
+            inputs: Modality to tensor (B, C, ...).
+            present: (B, M) bool; all given modalities when None.
+            target: Needed by ``mode='loss'``.
+            mode: ``'tensor'`` returns the prediction, ``'predict'`` the `Outputs`, ``'loss'`` a dict of losses.
+            modalities: The names of the columns of ``present``; the host's own when None.
+            info: One dict for each sample.
+
+        Raises:
+            InputError: An unknown mode, inputs that do not fit ``present``, or a sample without any modality.
+        """
+        batch = self.make_batch(inputs, present, target, modalities, info)
+        if mode == 'loss':
+            return self.loss(batch)
+        if mode not in ('tensor', 'predict'):
+            raise unknown_name('mode', mode, ('tensor', 'predict', 'loss'))
+        outputs = self.run(batch)
+        return outputs.prediction if mode == 'tensor' else outputs
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Losses of a training batch, with the plugins at their points."""
+        for plugin in self.acting('on_inputs'):
+            batch = plugin.on_inputs(self, batch)
+        outputs = self.run(batch)
+        losses = self.losses(outputs, batch)
+        for plugin in self.acting('on_losses'):
+            losses = plugin.on_losses(self, batch, outputs, losses)
+        return losses
+
+    def run(self, batch: Batch) -> Outputs:
+        """Encode, fuse and decode a batch; plugins may call it again, inside `aside`."""
+        batch = self.own(batch)
+        return self.run_features(self.features(batch), batch.mask)
+
+    def features(self, batch: Batch) -> Features:
+        """Encode a batch whose columns are the host's, and let the plugins act on the features."""
+        return self._on_features(batch, Features.of(self.encode(batch), self._size(batch)))
+
+    def run_features(self, features: Mapping[str, Any], present: Tensor) -> Outputs:
+        """Fuse and decode features that are already computed, with ``present`` (B, M) instead of their own."""
+        device = next(self.parameters()).device
+        return self.decode(self.fuse(features, present.to(device, non_blocking=True)), features)
+
+    def run_subsets(self, batch: Batch, masks: Tensor) -> Iterator[Outputs | None]:
+        """One `Outputs` for each mask, over the rows that keep a modality under it; None where no row does.
+
+        A separable host encodes once and re-fuses; any other runs again.
+
+        Args:
+            batch: The complete batch.
+            masks: (S, M) or (S, B, M) bool, columns as in ``host.modalities``.
+        """
+        batch = self.own(batch, check=False)
+        features = Features.of(self.encode(batch), self._size(batch)) if self.separable else None
+        for mask in masks:
+            part = batch.restrict(mask)
+            rows = part.present.any(1)
+            if not rows.any():
+                yield None
+                continue
+            kept = features
+            if not rows.all():
+                part = part.select(rows)
+                kept = features.select(rows) if self.separable else None
+            yield self.run_features(self._on_features(part, kept), part.mask) if self.separable else self.run(part)
+
+    def encode_rows(self, module: nn.Module, x: Tensor, rows: Tensor, present: Tensor | None = None) -> Any:
+        """Encode the rows that count and put them back among zeros.
+
+        Args:
+            module: Turns (b, C, ...) into a tensor (b, ...), or a list, tuple or dict of them, for any b >= 1.
+            x: (B, C, ...); what stands in the other rows has no influence.
+            rows: (B,) bool on the CPU.
+            present: ``rows`` on the device, which ``encode_on='dense'`` needs; made from ``rows`` when None.
+        """
+        if self.encode_on == 'dense' or torch.compiler.is_compiling():
+            present = rows.to(x.device, non_blocking=True) if present is None else present
+            keep = _masker(present)
+            return tree_map(keep, module(keep(x)))
+        size, count = len(rows), int(rows.sum())
+        index = None
+        if count == 0:
+            x = x.new_zeros(1, *x.shape[1:])
+        elif count < size:
+            index = rows.nonzero().squeeze(1).to(x.device, non_blocking=True)
+            x = x.index_select(0, index)
+        with running_statistics(module) if count < 2 and module.training else nullcontext():
+            encoded = module(x)
+        if count == size:
+            return encoded
+        if count == 0:  # a zero gradient, not None: DDP then needs no search for unused parameters
+            return tree_map(lambda y: (0 * y).repeat(size, *[1] * (y.ndim - 1)), encoded)
+        return tree_map(lambda y: y.new_zeros(size, *y.shape[1:]).index_copy(0, index, y), encoded)
+
+    def encode_modality(self, module: nn.Module, batch: Batch, modality: str) -> Any:
+        """`encode_rows` on the rows that ``encode_on`` names."""
+        column = self.modalities.index(modality)
+        if self.encode_on == 'all':
+            return self.encode_rows(module, batch.inputs[modality], batch.available[:, column])
+        rows = batch.present[:, column]
+        return self.encode_rows(module, batch.inputs[modality], rows, batch.mask[:, column])
+
+    # ---- plugins
+
+    def plug(self, *plugins: nn.Module) -> 'MultimodalHost':
+        """Attach plugins, in this order; before the host is wrapped and the optimiser made. Returns the host.
+
+        Raises:
+            InputError: A plugin needs what the host does not offer, or two plugins own the training step.
+        """
+        for plugin in plugins:
+            if plugin.name in self.plugins:
+                raise InputError(
+                    f'A plugin named {plugin.name!r} is attached already; give the second one another name.'
+                )
+            with preserved_random_state(self.device):
+                plugin.attach(self)
+            self.plugins[plugin.name] = plugin.to(self.device)
+            if len(owners := [p.name for p in self.plugins.values() if p.owns_step]) > 1:
+                raise InputError(f'Only one plugin can own the training step, got {" and ".join(owners)}.')
+        return self
+
+    def acting(self, point: str) -> list[nn.Module]:
+        """The plugins that act at ``point`` now: those that only look come first, else the config's order holds."""
+        if not self.training or self._aside:
+            plugins = [p for p in self.plugins.values() if p.structural]
+        else:
+            plugins = list(self.plugins.values())
+        return sorted(plugins, key=lambda p: point not in p.looks)
+
+    def on_gradients(self, optimizer: torch.optim.Optimizer) -> None:
+        """Let the plugins act on the gradients: after unscaling and clipping, right before the optimiser's step."""
+        for plugin in self.acting('on_gradients'):
+            plugin.on_gradients(self, optimizer)
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """An extra pass without a trace: running statistics and random states stay, non-structural plugins are off."""
+        norms = [m for m in self.modules() if isinstance(m, _NormBase) and m.training and m.track_running_stats]
+        outer, self._aside = self._aside, True
+        for norm in norms:
+            norm.track_running_stats = False
+        try:
+            with preserved_random_state(self.device):
+                yield
+        finally:
+            self._aside = outer
+            for norm in norms:
+                norm.track_running_stats = True
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters live."""
+        return next(self.parameters()).device
+
+    def train_step(self, data: Any, optim_wrapper: Any) -> dict[str, Tensor]:
+        """One iteration: mmengine's, unless a plugin owns the step."""
+        owner = next((p for p in self.plugins.values() if p.owns_step), None)
+        if owner is None:
+            return super().train_step(data, optim_wrapper)
+        data = self.data_preprocessor(data, True)
+        return owner.train_step(self, self.make_batch(**data), optim_wrapper)
+
+    def init_weights(self) -> None:
+        """Nothing: ``Runner.train`` calls this, and timm models would lose their pretrained weights."""
+
+    # ---- checks
+
+    def make_batch(
+        self,
+        inputs: Mapping[str, Tensor],
+        present: Tensor | None = None,
+        target: Any = None,
+        modalities: Sequence[str] | None = None,
+        info: list[dict] | None = None,
+    ) -> Batch:
+        """A `Batch` of what ``forward`` was given, checked."""
+        if not isinstance(inputs, Mapping) or not inputs:
+            raise InputError(f'inputs must be a mapping of modality to tensor, got {type(inputs).__name__}.')
+        size = len(next(iter(inputs.values())))
+        names = tuple(modalities or (self.modalities if present is not None else inputs))
+        if present is None:
+            present = torch.ones(size, len(names), dtype=torch.bool)
+        if present.dtype != torch.bool or present.shape != (size, len(names)):
+            raise InputError(
+                f'present must be bool of shape (B, M) = ({size}, {len(names)}) with columns {", ".join(names)}, '
+                f'got {present.dtype} of shape {tuple(present.shape)}.'
+            )
+        for m, x in inputs.items():
+            if m not in names:
+                raise unknown_name('modality', m, names)
+            if len(x) != size:
+                raise InputError(f'Input {m!r} has {len(x)} samples where the first modality has {size}.')
+        for m, here in zip(names, present.cpu().any(0).tolist()):
+            if here and m not in inputs:
+                raise InputError(f'present claims {m!r} for some sample, but inputs has only {", ".join(inputs)}.')
+        return Batch(inputs, present.cpu(), names, target, info=info)
+
+    def own(self, batch: Batch, check: bool = True) -> Batch:
+        """The host's own columns of a batch, with a blank input for a modality that it does not carry.
+
+        Raises:
+            InputError: A sample has none of the host's modalities.
+        """
+        batch = batch.view(self.modalities)
+        if check and not torch.compiler.is_compiling() and not batch.present.any(1).all():
+            row = int((~batch.present.any(1)).nonzero()[0])
+            raise InputError(f'Sample {row} of the batch has none of the modalities {", ".join(self.modalities)}.')
+        if missing := [m for m in self.modalities if m not in batch.inputs]:
+            batch = batch.replace(inputs={**batch.inputs, **{m: self.blank(m, batch) for m in missing}})
+        return batch
+
+    def _on_features(self, batch: Batch, features: Features) -> Features:
+        for plugin in self.acting('on_features'):
+            features = Features.of(plugin.on_features(self, batch, features), features.size)
+        return features
+
+    def _size(self, batch: Batch) -> tuple[int, ...]:
+        return tuple(next(iter(batch.inputs.values())).shape[2:])
+
+
+@contextmanager
+def preserved_random_state(device: torch.device) -> Iterator[None]:
+    """Put torch's random states (CPU, and that of ``device``) back at the end."""
+    with torch.random.fork_rng(devices=[device] if device.type == 'cuda' else []):
+        yield
+
+
+def _masker(rows: Tensor) -> Callable[[Tensor], Tensor]:
+    """Zero the other rows; by selection, since a product would keep NaN."""
+    return lambda x: torch.where(rows.view(-1, *[1] * (x.ndim - 1)), x, x.new_zeros(()))

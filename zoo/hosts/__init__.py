@@ -1,0 +1,5 @@
+"""Hosts: one published architecture in each file."""
+
+from .late_fusion import LateFusion
+
+__all__ = ['LateFusion']
