@@ -1,77 +1,25 @@
-"""MWAM: modalities rich in low frequencies dominate, so their branches get a smaller step.
-
-The frequency ratio metric (FRM) of a modality compares the lowest with the highest DCT coefficients of its clean
-inputs; a running value of it (the bank) becomes one weight per modality, applied to gradients, rates or auxiliary losses.
-"""
+"""MWAM: modalities rich in low frequencies dominate, so their branches get smaller steps, or their losses less weight."""
 
 import math
-from collections.abc import Iterable
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import torch
+from mmengine import dist
 from torch import Tensor
+from torch.optim import Optimizer
 
-from registry import InputError, nearest
+from registry import PLUGINS, InputError, nearest
+from zoo.host import Batch, MultimodalHost, Outputs
 
-RULES = ('ratio', 'low', 'sum', 'weighted')
-CHUNK = 65536  # elements transformed at a time on a CPU: float64 temporaries of this size stay in the cache
+from .frequency import check_metric, check_rank, frequency_ratio, frequency_sums, terms_per_sample
+from .scaling import BranchScaler
 
+__all__ = ['MWAM', 'allocation_weights', 'frequency_ratio']
 
-def frequency_ratio(
-    x: Tensor,
-    patch_size: int = 8,
-    block_size: int = 2,
-    sigma: float = 1e-6,
-    rule: str = 'ratio',
-    *,
-    weight: float = 0.9,
-    guard: bool = False,
-) -> Tensor:
-    """Sum of the frequency ratio over everything in ``x`` (MWAM, Eqs. 3, 4, 27 and 28).
-
-    Each non-overlapping ``p x p`` patch of each channel goes through an orthonormal DCT-II, ``c``. With ``q`` the block
-    size, ``l[u, v] = c[u, v]`` and ``h[u, v] = c[p-1-u, p-1-v]`` for ``u, v`` in ``0..q-1``: the mean of a patch meets
-    its highest frequency. Rows and columns that do not fill a patch are left out, at the bottom and on the right.
-
-    ============  =====================================================
-    ``ratio``     ``|l / (h + sigma)|``
-    ``low``       ``|l|``
-    ``sum``       ``|l| + |h|``
-    ``weighted``  ``weight * |l| + (1 - weight) * |h|``
-    ============  =====================================================
-
-    Where we deviate from the paper: Eq. 4 flips the whole map of high blocks, which would pair the first patch with the
-    last; like the official code we pair inside each patch. Everything is computed in float64, since exactly flat
-    patches must give ``h = 0`` to far below ``sigma``: float32 moves the value by up to a factor of four.
-
-    What drives the value: flat patches (``8 * |mean| / sigma`` each), hence the offset of the normalisation: a flat
-    background at 0 adds nothing, at -1 it outweighs everything else.
-
-    >>> frequency_ratio(torch.full((1, 2, 16, 8), -0.5))  # 4 flat patches of 8 * 0.5 / 1e-6
-    tensor(16000000., dtype=torch.float64)
-
-    Args:
-        x: Images (B, C, H, W), volumes (B, C, D, H, W) taken slice by slice, or sequences (B, T, F) with a 1-D
-            transform along T; floating point.
-        patch_size: Side ``p`` of a patch, at least 2 and at most H, W (T for a sequence).
-        block_size: Side ``q`` of the low and of the high block, 1 to p; above p / 2 they overlap.
-        sigma: Keeps the division finite; above 0.
-        rule: Which of the four values.
-        weight: Share of the low block for ``rule='weighted'``, in [0, 1].
-        guard: Divide by ``max(|h + sigma|, sigma)``. The same as the paper's form except for ``-2 sigma < h < 0``,
-            where that one has a pole: there each term stays below ``|l| / sigma``.
-
-    Returns:
-        0-dim float64 tensor on the device of ``x`` (float32 where the device has no float64); 0 for an empty batch,
-        not finite where ``x`` is not.
-
-    Raises:
-        TypeError: ``x`` is not a tensor of floating point.
-        InputError: Any other argument is outside what is said above.
-    """
-    check_metric(patch_size, block_size, sigma, rule, weight)
-    check_rank(x, patch_size)
-    return frequency_sums(x, patch_size, block_size, sigma, rule, weight=weight, guard=guard).sum()
+MODES = ('gradient', 'loss', 'hybrid')
+READINGS = ('paper', 'code')
+METRIC = ('patch_size', 'block_size', 'sigma', 'rule', 'guard', 'compat')  # what the values in a bank depend on
 
 
 def allocation_weights(
@@ -105,53 +53,17 @@ def allocation_weights(
     Raises:
         InputError: ``frm`` is not (M,), has a negative or non-finite entry, or a constant is outside its range.
     """
-    check_allocation(alpha, beta, lam, sigma)
+    _check_allocation(alpha, beta, gamma, lam, sigma)
     frm = torch.as_tensor(frm).detach()
     if frm.ndim != 1 or len(frm) < 2:
         raise InputError(f'frm must hold one value for each of at least two modalities, got shape {tuple(frm.shape)}.')
     frm = frm.to(torch.float64)
     if not (frm.isfinite() & (frm >= 0)).all():
         raise InputError(f'frm must be finite and not negative, got {frm.tolist()}.')
-    return weights(frm, frm, torch.ones_like(frm, dtype=torch.bool), alpha, beta, gamma, lam, sigma)[0]
+    return _weights(frm, frm, torch.ones_like(frm, dtype=torch.bool), alpha, beta, gamma, lam, sigma)[0]
 
 
-@torch.no_grad()
-def frequency_sums(
-    x: Tensor,
-    patch_size: int,
-    block_size: int,
-    sigma: float,
-    rule: str,
-    *,
-    weight: float = 0.9,
-    guard: bool = False,
-    dtype: torch.dtype | None = None,
-) -> Tensor:
-    """The sums of :func:`frequency_ratio` per sample, unchecked and without any synchronisation: -> (B,).
-
-    Args:
-        dtype: What to compute in; None is float64 where the device has it.
-    """
-    dtype = dtype or (torch.float32 if x.device.type == 'mps' else torch.float64)
-    basis = _dct_rows(patch_size, block_size, x.device, dtype)
-    bands, planar = _bands(x, patch_size), x.ndim > 3
-    step = max(1, CHUNK // max(1, bands[:1].numel())) if x.device.type == 'cpu' else max(1, len(bands))
-    sums = []
-    with torch.autocast(x.device.type, enabled=False):
-        for chunk in bands.split(step):
-            low, high = _blocks(chunk, basis, planar)
-            sums.append(_terms(low, high, sigma, rule, weight, guard).sum((0, 2)))
-    return torch.cat(sums).view(len(x), len(bands) // max(1, len(x))).sum(1)
-
-
-def terms_per_sample(shape: torch.Size, patch_size: int, block_size: int) -> int:
-    """How many terms one sample of a batch of this shape adds to the sum of :func:`frequency_ratio`."""
-    if len(shape) == 3:
-        return shape[1] // patch_size * shape[2] * block_size
-    return math.prod(shape[1:-2]) * (shape[-2] // patch_size) * (shape[-1] // patch_size) * block_size**2
-
-
-def weights(
+def _weights(
     value: Tensor, banked: Tensor, seen: Tensor, alpha: float, beta: float, gamma: float, lam: float, sigma: float
 ) -> tuple[Tensor, Tensor]:
     """K and T of :func:`allocation_weights`, unchecked: the step's form, in which nothing leaves the device.
@@ -171,21 +83,7 @@ def weights(
     return torch.where(seen & (count > 1) & (mean != 0), k, 1), share
 
 
-def check_metric(patch_size: int, block_size: int, sigma: float, rule: str, weight: float) -> None:
-    """Refuse arguments of :func:`frequency_ratio` that are outside their range."""
-    if not isinstance(patch_size, int) or patch_size < 2:
-        raise InputError(f'patch_size must be an integer of at least 2, got {patch_size!r}.')
-    if not isinstance(block_size, int) or not 1 <= block_size <= patch_size:
-        raise InputError(f'block_size must be an integer from 1 to patch_size = {patch_size}, got {block_size!r}.')
-    if not 0 < sigma < math.inf:
-        raise InputError(f'sigma must be above 0, got {sigma!r}.')
-    if rule not in RULES:
-        raise InputError(f'rule must be one of {", ".join(RULES)}, got {rule!r}.{nearest(rule, RULES)}')
-    if not 0 <= weight <= 1:
-        raise InputError(f'weight must be in [0, 1], got {weight!r}.')
-
-
-def check_allocation(alpha: float, beta: float, lam: float, sigma: float) -> None:
+def _check_allocation(alpha: float, beta: float, gamma: float, lam: float, sigma: float) -> None:
     """Refuse arguments of :func:`allocation_weights` that are outside their range."""
     if not beta > 0:
         raise InputError(f'beta must be above 0, got {beta!r}.')
@@ -197,72 +95,256 @@ def check_allocation(alpha: float, beta: float, lam: float, sigma: float) -> Non
         raise InputError(f'sigma must be above 0, got {sigma!r}.')
 
 
-def check_rank(x: Tensor, patch_size: int, name: str = 'x') -> None:
-    """Refuse what :func:`frequency_ratio` can not transform."""
-    if not isinstance(x, Tensor) or not x.is_floating_point():
-        kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
-        raise TypeError(f'{name} must be a tensor of floating point, got {kind}.')
-    if x.ndim not in (3, 4, 5):
-        raise InputError(
-            f'{name} must be (B, C, H, W), (B, C, D, H, W) or (B, T, F), got {x.ndim} dimensions: {tuple(x.shape)}.'
-        )
-    sides = x.shape[1:2] if x.ndim == 3 else x.shape[-2:]
-    if min(sides) < patch_size:
-        raise InputError(f'{name} of shape {tuple(x.shape)} is smaller than patch_size = {patch_size}.')
+@PLUGINS.register_module()
+class MWAM(BranchScaler):
+    """Multimodal Weight Allocation Module: weights modalities by how much low frequency their inputs hold.
 
+    At each step the frequency ratio of each modality's clean inputs (`frequency_ratio`) updates its bank, a running value
+    (Eq. 2), and the banks become one weight K for each modality (`allocation_weights`). ``mode`` says what K weights:
 
-def _bands(x: Tensor, p: int) -> Tensor:
-    """(N, p, W): N rows of patches, those of one sample one after the other; the rest is cropped. A view if it can be."""
-    if x.ndim == 3:
-        return x[:, : x.shape[1] // p * p].reshape(-1, p, x.shape[2])
-    width = x.shape[-1] // p * p
-    return x[..., : x.shape[-2] // p * p, :width].reshape(-1, p, width)
+    * ``'gradient'`` (Alg. 1): the gradients, or rates, of the modality's branch;
+    * ``'loss'`` (Eq. 7): ``loss_task + sum_m K_m * loss_aux_m``, where ``loss_aux_m`` is the host's own auxiliary loss
+      or, where it has none, its task loss on `MultimodalHost.unimodal`;
+    * ``'hybrid'``: both, so that a branch gets K twice on the auxiliary part.
 
+    Where we deviate from the paper or its code:
 
-@lru_cache(maxsize=32)
-def _dct_rows(p: int, q: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """(2q, p): rows 0..q-1, then p-1..p-q, of the orthonormal DCT-II matrix."""
-    with torch.inference_mode(False):
-        home = device if dtype is torch.float64 else 'cpu'  # made where it is used: a copy would synchronise
-        k = torch.arange(p, dtype=torch.float64, device=home)
-        rows = torch.cos(math.pi / p * torch.outer(k, k + 0.5)) * math.sqrt(2 / p)
-        rows[0] /= math.sqrt(2)
-        return torch.cat((rows[:q], rows[p - q :].flip(0))).to(device, dtype)
+    * the bank holds the mean over all summed terms, not the sum, which would rank modalities by their number of pixels
+      (``compat='code'`` banks sums, compares the current ratio with the mean of the banks, and starts the banks at 0;
+      with ``gamma=1, lam=10, guard=False`` it is the step of the official code, whose constants differ from the paper's);
+    * the division is guarded against its pole, see `frequency_ratio`; ``guard=False`` is the paper's form;
+    * absent samples do not count. A modality without any in a step keeps its bank, and one never seen gets K = 1, as do
+      all while fewer than two have been seen;
+    * a ratio that is not finite leaves the bank as it is; one warning at the end of the epoch.
 
+    Worth knowing: the ratio depends on the data and their normalisation, not on the model, so under a fixed pipeline K
+    varies around a constant. Its running mean is logged (``K_mean``): compare with `StaticWeights`. With the paper's
+    ``gamma=0.7`` perfectly balanced modalities get K = 0.642 each; with ``gamma=1`` they get 1. A constant factor on
+    gradients cancels under Adam-type optimisers, see `BranchScaler`.
 
-def _blocks(bands: Tensor, basis: Tensor, planar: bool) -> tuple[Tensor, Tensor]:
-    """(N, p, W) -> low and high coefficients, each (terms, N, terms). Down the columns first: W stays innermost."""
-    n, p, width = bands.shape
-    q = len(basis) // 2
-    columns = torch.empty(p, n, width, dtype=basis.dtype, device=bands.device).copy_(bands.transpose(0, 1))
-    coded = _transform(basis, columns.view(p, -1))
-    low, high = coded[:q], coded[q:]
-    if planar:
-        low = _transform(basis[:q], low.reshape(-1, p).T)
-        high = _transform(basis[q:], high.reshape(-1, p).T)
-        return low.view(q * q, n, width // p), high.view(q * q, n, width // p)
-    return low.view(q, n, width), high.view(q, n, width)
+    Args:
+        patch_size: See `frequency_ratio`.
+        block_size: See `frequency_ratio`.
+        sigma: See `frequency_ratio`; the same number guards the division of Eq. 6.
+        rule: See `frequency_ratio`; the weight of ``'weighted'`` is the paper's 0.9.
+        momentum: Weight of the bank's history, in [0, 1).
+        alpha: See `allocation_weights`, as for the next three.
+        beta: Width of the range of K.
+        gamma: The share at which K is in the middle of its range.
+        lam: Steepness.
+        mode: ``'gradient'``, ``'loss'`` or ``'hybrid'``.
+        guard: See `frequency_ratio`.
+        apply: ``'grad'`` or ``'lr'``, see `BranchScaler`; not used by ``mode='loss'``.
+        compat: ``'paper'``, or ``'code'`` as said above.
+        name: See `Plugin`.
 
-
-def _transform(rows: Tensor, x: Tensor) -> Tensor:
-    """(k, p) @ (p, N) -> (k, N); below float64 through differences to the first element.
-
-    All rows but that of the mean add up to 0, so flat data then give exactly 0 and not the rounding of large numbers.
+    Raises:
+        InputError: A value outside its range.
     """
-    if x.dtype is torch.float64:
-        return rows @ x
-    total = rows.double().sum(1, keepdim=True) if rows.device.type != 'mps' else rows.cpu().double().sum(1, keepdim=True)
-    total = torch.where(total.abs() < 1e-3, 0, total).to(x)
-    return torch.addmm(total * x[:1], rows[:, 1:], x[1:] - x[:1])
+
+    looks = frozenset({'on_inputs'})  # the ratio is that of the clean inputs
+
+    def __init__(
+        self,
+        patch_size: int = 8,
+        block_size: int = 2,
+        sigma: float = 1e-6,
+        rule: str = 'ratio',
+        momentum: float = 0.5,
+        alpha: float = 1.5,
+        beta: float = 1.0,
+        gamma: float = 0.7,
+        lam: float = 6.0,
+        mode: str = 'gradient',
+        *,
+        guard: bool = True,
+        apply: str = 'grad',
+        compat: str = 'paper',
+        name: str | None = None,
+    ) -> None:
+        super().__init__(apply, name)
+        check_metric(patch_size, block_size, sigma, rule)
+        _check_allocation(alpha, beta, gamma, lam, sigma)
+        if not 0 <= momentum < 1:
+            raise InputError(f'momentum must be in [0, 1), got {momentum!r}.')
+        for argument, value, known in (('mode', mode, MODES), ('compat', compat, READINGS)):
+            if value not in known:
+                raise InputError(f'{argument} must be one of {", ".join(known)}, got {value!r}.{nearest(value, known)}')
+        self.arguments = dict(
+            patch_size=patch_size,
+            block_size=block_size,
+            sigma=sigma,
+            rule=rule,
+            momentum=momentum,
+            alpha=alpha,
+            beta=beta,
+            gamma=gamma,
+            lam=lam,
+            mode=mode,
+            guard=guard,
+            apply=apply,
+            compat=compat,
+        )
+        self.metric = dict(patch_size=patch_size, block_size=block_size, sigma=sigma, rule=rule, guard=guard)
+        self.allocation = dict(alpha=alpha, beta=beta, gamma=gamma, lam=lam, sigma=sigma)
+        self.momentum, self.mode, self.literal = momentum, mode, compat == 'code'
+        self.scales = mode != 'loss'
+        if mode != 'gradient':
+            self.needs = frozenset({'unimodal'})
+        self._window: Tensor | None = None  # (2, M) of this rank: sum of the terms and their number since the last step
+        self._reduced: Tensor | None = None  # the same over all ranks, where `on_losses` has needed it
+
+    def attach(self, host: MultimodalHost) -> None:
+        """Make the state: one entry for each modality."""
+        super().attach(host)
+        self.modalities = host.modalities
+        zeros = torch.zeros(len(host.modalities), dtype=torch.float64)
+        self.register_buffer('bank', zeros.clone())  # (M,) running frequency ratio
+        self.register_buffer('seen', zeros.bool())  # (M,) whether the bank holds a value
+        self.register_buffer('updates', zeros.long())  # (M,) how often it was updated
+        self.register_buffer('means', zeros.repeat(3, 1))  # (3, M) means of K, T and F over these updates
+        self.register_buffer('failures', zeros.long(), persistent=False)  # (M,) ratios that were not finite
+
+    @torch.no_grad()
+    def on_inputs(self, host: MultimodalHost, batch: Batch) -> Batch:
+        """Add this batch's terms to the window."""
+        measured = self._measure(batch.view(host.modalities))
+        self._window = measured if self._window is None else self._window + measured
+        return batch
+
+    def on_losses(
+        self, host: MultimodalHost, batch: Batch, outputs: Outputs, losses: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Eq. 7."""
+        if self.mode == 'gradient':
+            return losses
+        self._reduced = _over_ranks(self._window)
+        k = self._decide(self._reduced)['K']
+        batch = batch.view(host.modalities)
+        keys = [f'loss_aux_{m}' for m in host.modalities]
+        predictions = None
+        if any(key not in losses for key in keys) and (predictions := host.unimodal(outputs)) is None:
+            raise InputError(
+                f'{self.name} with mode={self.mode!r} needs unimodal predictions, but this {type(host).__name__} gives '
+                "none: mode='gradient' works without."
+            )
+        weighted = {}
+        for i, (m, key) in enumerate(zip(host.modalities, keys)):
+            auxiliary = losses[key] if key in losses else host.unimodal_loss(predictions[m], batch, batch.mask[:, i])
+            weighted[key] = k[i].to(auxiliary.dtype) * auxiliary
+        return {**losses, **weighted}
+
+    @torch.no_grad()
+    def on_gradients(self, host: MultimodalHost, optimizer: Optimizer) -> None:
+        """Commit the window to the bank and scale the branches."""
+        total = _over_ranks(self._window) if self._reduced is None else self._reduced
+        self._window = self._reduced = None
+        if total is None:
+            return
+        decided = self._decide(total)
+        fresh = decided.pop('fresh')
+        self.bank.copy_(decided['bank'])
+        self.seen |= fresh
+        self.updates += fresh
+        self.failures += (total[1] > 0) & ~fresh
+        now = torch.stack([decided[key] for key in 'KTF'])
+        self.means.copy_(torch.where(fresh, self.means + (now - self.means) / self.updates.clamp(min=1), self.means))
+        if self.scales:
+            self.scale(host, optimizer, decided['K'])
+        means = {f'{key}_mean': mean for key, mean in zip('KTF', self.means)}
+        self.log(host.modalities, **decided, **means)
+
+    def after_train_epoch(self, runner: Any) -> None:
+        """Say once that some ratios were not finite: looking at each step would wait for the device."""
+        if failures := {m: n for m, n in zip(self.modalities, self.failures.tolist()) if n}:
+            self.warn_once(
+                'failures',
+                f'{self.name}: the frequency ratio was not finite, steps by modality: {failures}. NaN inputs?',
+            )
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """The order of the modalities and what the bank's values depend on, as plain types."""
+        return {'modalities': list(getattr(self, 'modalities', ())), 'arguments': dict(self.arguments)}
+
+    def set_extra_state(self, state: Mapping[str, Any]) -> None:
+        """Warn where the loaded bank was measured in another way."""
+        saved = state['arguments']
+        if changed := [k for k in METRIC if k in saved and saved[k] != self.arguments[k]]:
+            listed = ', '.join(f'{k} was {saved[k]!r}, is {self.arguments[k]!r}' for k in changed)
+            self.warn_once('arguments', f'{self.name}: the loaded bank was measured otherwise: {listed}.')
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        if (extra := state_dict.get(f'{prefix}_extra_state')) is not None:
+            saved = extra['modalities']
+            if sorted(saved) != sorted(self.modalities):
+                raise InputError(
+                    f'{self.name} was saved for the modalities {", ".join(saved)}, the host has '
+                    f'{", ".join(self.modalities)}.'
+                )
+            order = [saved.index(m) for m in self.modalities]
+            keys = [prefix + name for name in ('bank', 'seen', 'updates', 'means')]
+            state_dict = {**state_dict, **{k: state_dict[k][..., order] for k in keys if k in state_dict}}
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def _apply(self, fn: Callable, recurse: bool = True) -> 'MWAM':
+        def convert(tensor: Tensor) -> Tensor:
+            try:
+                return fn(tensor)
+            except TypeError:  # a device without float64 refuses the bank
+                if tensor.dtype is not torch.float64:
+                    raise
+                return fn(tensor.float())
+
+        return super()._apply(convert, recurse)
+
+    def _measure(self, batch: Batch) -> Tensor:
+        """(2, M): the sum of the terms of all samples present, and their number."""
+        inputs = {m: batch.inputs[m] for m in batch.modalities if m in batch.inputs}
+        for m, x in inputs.items():
+            check_rank(x, self.metric['patch_size'], f'The input {m!r}')
+        sums = self._sums(inputs)
+        terms = {
+            m: terms_per_sample(x.shape, self.metric['patch_size'], self.metric['block_size'])
+            for m, x in inputs.items()
+        }
+        mask, nothing = batch.mask, next(iter(sums.values())).new_zeros(())
+        here = dict(zip(batch.modalities, mask.unbind(1)))
+        value = [torch.where(here[m], sums[m], 0).sum() if m in sums else nothing for m in batch.modalities]
+        count = [here[m].sum() * terms[m] if m in sums else nothing for m in batch.modalities]
+        return torch.stack((torch.stack(value), torch.stack(count).to(nothing)))
+
+    def _sums(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """(B,) for each modality. On a GPU those of one shape share their kernels, whose launch is what costs there."""
+        groups: dict[Any, list[str]] = {}
+        for m, x in inputs.items():
+            groups.setdefault((x.shape, x.dtype) if x.is_cuda else m, []).append(m)
+        sums = {}
+        for names in groups.values():
+            x = torch.cat([inputs[m] for m in names]) if len(names) > 1 else inputs[names[0]]
+            sums.update(zip(names, frequency_sums(x, **self.metric).view(len(names), -1)))
+        return sums
+
+    @torch.no_grad()
+    def _decide(self, total: Tensor) -> dict[str, Tensor]:
+        """What a window (2, M) leads to, without committing it: each (M,)."""
+        value, count = total
+        ratio = value if self.literal else value / count.clamp(min=1)
+        fresh = (count > 0) & ratio.isfinite()
+        bank = _bank(self.bank, ratio, self.seen, fresh, self.momentum, soft=self.literal)
+        compared = torch.where(fresh, ratio, bank) if self.literal else bank
+        k, share = _weights(compared, bank, self.seen | fresh, **self.allocation)
+        return {'K': k, 'T': share, 'F': ratio, 'bank': bank, 'fresh': fresh}
 
 
-def _terms(low: Tensor, high: Tensor, sigma: float, rule: str, weight: float, guard: bool) -> Tensor:
-    """The terms of ``rule``; overwrites ``low`` and ``high``."""
-    low = low.abs_()
-    if rule == 'low':
-        return low
-    if rule == 'ratio':
-        below = high.add_(sigma).abs_()
-        return low.div_(below.clamp_(min=sigma) if guard else below)
-    high = high.abs_()
-    return low.add_(high) if rule == 'sum' else low.mul_(weight).add_(high, alpha=1 - weight)
+def _bank(bank: Tensor, ratio: Tensor, seen: Tensor, fresh: Tensor, momentum: float, soft: bool) -> Tensor:
+    """Eq. 2, each (M,): the first value enters in full, or with ``soft`` as if the bank had been 0 before."""
+    moved = momentum * bank + (1 - momentum) * ratio
+    return torch.where(fresh, moved if soft else torch.where(seen, moved, ratio), bank)
+
+
+def _over_ranks(window: Tensor | None) -> Tensor | None:
+    if window is None:
+        return None
+    total = window.clone()
+    dist.all_reduce(total)
+    return total

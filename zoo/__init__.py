@@ -1,6 +1,6 @@
 """A modular zoo of multimodal vision models: hosts, their parts, data, and what measures them."""
 
-from . import encoders, fusion, heads, hosts, losses
+from . import datasets, encoders, fusion, heads, hosts, losses, metrics
 from .build import create_host, list_hosts, list_plugins
 from .host import Batch, Clock, Features, MultimodalHost, Outputs
 from .preprocessor import MultimodalPreprocessor
@@ -15,6 +15,7 @@ __all__ = [
     'MultimodalPreprocessor',
     'Outputs',
     'create_host',
+    'datasets',
     'encoders',
     'fusion',
     'heads',
@@ -22,4 +23,5 @@ __all__ = [
     'list_hosts',
     'list_plugins',
     'losses',
+    'metrics',
 ]

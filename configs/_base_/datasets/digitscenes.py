@@ -1,0 +1,10 @@
+"""DigitScenes, the embedded test bench: three sensors of unequal difficulty, 48x48, for classification."""
+
+_dataset = dict(type='DigitScenes', size=48)
+_loader = dict(batch_size=64, num_workers=0)
+
+train_dataloader = dict(**_loader, dataset=dict(**_dataset, split='train'))
+val_dataloader = dict(**_loader, dataset=dict(**_dataset, split='val'))
+test_dataloader = dict(**_loader, dataset=dict(**_dataset, split='test'))
+val_evaluator = 'Accuracy'
+test_evaluator = 'Accuracy'

@@ -1,0 +1,61 @@
+"""Train a host with balancing plugins, then score it on every subset of its modalities.
+
+Example: python tools/train.py configs/late_fusion/r18_digitscenes.py --plugins MWAM "ModalityDropout(p=0.3)"
+"""
+
+import argparse
+
+from rich.console import Console
+
+from zoo.engine import Runner, command, load_config, parse_options
+
+
+def parse_args() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', help='a Python config')
+    parser.add_argument(
+        '--plugins',
+        nargs='+',
+        metavar='PLUGIN',
+        help='replace the plugins of the config: names, or "NAME(argument=value, ...)"; none for the plain baseline',
+    )
+    parser.add_argument('--work-dir', help='where to write; work_dirs/<config> by default')
+    parser.add_argument('--seed', type=int, help='replaces that of the config')
+    parser.add_argument(
+        '--resume', action='store_true', help='continue from the latest checkpoint of the work directory'
+    )
+    parser.add_argument(
+        '--amp', nargs='?', const='bfloat16', metavar='DTYPE', help='mixed precision: bfloat16 (default) or float16'
+    )
+    parser.add_argument('--device', help='cpu, cuda, cuda:1; the best there is by default')
+    parser.add_argument(
+        '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='change single values of the config'
+    )
+    parser.add_argument('--no-test', action='store_true', help='do not score the test data at the end')
+    parser.add_argument(
+        '--trust-checkpoint', action='store_true', help='unpickle anything from checkpoints; may run code'
+    )
+    return parser.parse_args()
+
+
+@command
+def main() -> None:
+    """Parse, build, run."""
+    import plugins  # noqa: F401  registers them
+
+    args = parse_args()
+    options = parse_options(args.cfg_options)
+    if args.amp:
+        options['optim_wrapper.dtype'] = args.amp
+    cfg = load_config(args.config, args.plugins, options, args.seed)
+    runner = Runner(cfg, args.work_dir, args.device, args.trust_checkpoint)
+    if args.resume:
+        runner.resume_from()
+    result = runner.train_and_test(test=not args.no_test)
+    if result is not None and runner.rank == 0:
+        Console().print(result.table(f'{runner.work_dir} (test)'))
+
+
+if __name__ == '__main__':
+    main()

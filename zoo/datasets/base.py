@@ -1,0 +1,198 @@
+"""What every data set of the zoo delivers, and the checks that name the file at fault."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from registry import TRANSFORMS, InputError, unknown_name
+
+IGNORE = 255  # the label of mask pixels that count neither in the loss nor in the metric
+
+Sample = dict[str, Any]
+
+
+class MultimodalDataset(Dataset):
+    """Base of all data sets: subclasses say what they hold (`__len__`) and read one sample (`load`).
+
+    A sample is ``{'inputs': {modality: tensor}, 'present': bool (M,), 'target': ...}`` and may carry a dict ``'info'``.
+    Inputs are (C, H, W): uint8 for 8-bit images (the host's preprocessor normalises on the device), else float. The
+    tensor of an absent modality may be left out. The target is an int64 class (), an int64 mask (H, W) of classes and
+    `IGNORE`, or a dict of ``boxes`` (N, 4) float32, corners (x1, y1, x2, y2) in pixels, and ``labels`` (N,) int64.
+
+    Attributes:
+        all_modalities: What the data set can deliver; the class says it.
+        all_channels: Modality to number of channels; the class says it.
+        modalities: What this instance delivers; the columns of ``present`` in this order.
+        channels: Modality to number of channels, of ``modalities`` only.
+        classes: The names of the classes; their number is ``num_classes``.
+
+    Args:
+        modalities: A subset of ``all_modalities`` in any order, or one name; None for all.
+        transforms: What is done to each sample, in order: ``dict(type=NAME, ...)`` of a registered transform, its
+            name, or any function from sample to sample.
+
+    Raises:
+        NameNotFound: A modality that the data set does not have, or a transform that nobody registered.
+        InputError: A modality twice, none at all, or ``transforms`` that is no list.
+    """
+
+    all_modalities: ClassVar[tuple[str, ...]] = ()
+    all_channels: ClassVar[dict[str, int]] = {}
+    classes: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        modalities: Sequence[str] | str | None = None,
+        transforms: Iterable[Mapping[str, Any] | str | Callable[[Sample], Sample]] = (),
+    ) -> None:
+        self.modalities = choose_modalities(modalities, self.all_modalities, type(self).__name__)
+        self.channels = {m: self.all_channels[m] for m in self.modalities}
+        if isinstance(transforms, (Mapping, str)):
+            raise InputError(f'transforms is a list of transforms, got {transforms!r}: write [{transforms!r}].')
+        self.transforms = [t if callable(t) else TRANSFORMS.build(t) for t in transforms]
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes, that of the background included where there is one."""
+        return len(self.classes)
+
+    @property
+    def metainfo(self) -> dict[str, Any]:
+        """What mmengine's loops hand to a visualizer."""
+        return {'classes': self.classes, 'modalities': self.modalities}
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def load(self, index: int) -> Sample:
+        """Read sample ``index``, 0 <= index < len(self), before any transform."""
+        raise NotImplementedError
+
+    def source(self, index: int) -> str:
+        """Where sample ``index`` comes from, for messages: a file, a line of a list, or the index."""
+        return f'{type(self).__name__}[{index}]'
+
+    def __getitem__(self, index: int) -> Sample:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f'{type(self).__name__} has {len(self)} samples, no index {index}')
+        index = index % len(self)
+        sample = self.load(index)
+        for transform in self.transforms:
+            sample = transform(sample)
+        self.check_sample(sample, self.source(index))
+        return sample
+
+    def check_sample(self, sample: Sample, source: str) -> None:
+        """Refuse a sample that no host could use.
+
+        Args:
+            sample: As described above.
+            source: What the message begins with, see `source`.
+
+        Raises:
+            InputError: No modality present; one without tensor, of another shape than (C, H, W) or another size than
+                the others; NaN or Inf in it; a label out of range; a mask or boxes that do not fit the image.
+        """
+        inputs, present = sample['inputs'], sample['present'].tolist()
+        if not any(present):
+            raise InputError(f'{source}: none of its modalities ({", ".join(self.modalities)}) is present.')
+        sizes = {}
+        for modality, here in zip(self.modalities, present):
+            if not here:
+                continue
+            x, channels = inputs.get(modality), self.channels[modality]
+            if x is None:
+                raise InputError(f'{source}: {modality} is marked as present but has no tensor.')
+            if x.ndim != 3 or x.shape[0] != channels or 0 in x.shape:
+                raise InputError(f'{source}: {modality} has the shape {tuple(x.shape)}, expected ({channels}, H, W).')
+            # the sum is the cheap test; a large but finite image may overflow it
+            if x.is_floating_point() and not x.sum().isfinite() and (bad := (~x.isfinite()).sum().item()):
+                raise InputError(f'{source}: {modality} holds NaN or Inf in {bad} of {x.numel()} values.')
+            sizes[modality] = tuple(x.shape[1:])
+        if len(set(sizes.values())) > 1:
+            listed = ', '.join(f'{m} {h}x{w}' for m, (h, w) in sizes.items())
+            raise InputError(
+                f'{source}: the modalities differ in size (H x W): {listed}. The transform Resize aligns them.'
+            )
+        self._check_target(sample.get('target'), next(iter(sizes.values())), source)
+
+    def _check_target(self, target: Any, size: tuple[int, int], source: str) -> None:
+        if isinstance(target, Tensor) and target.ndim == 2 and tuple(target.shape) != size:
+            raise InputError(f'{source}: the mask has the size {tuple(target.shape)}, its image {size}.')
+        if isinstance(target, Mapping) and 'boxes' in target:
+            check_boxes(target, size, source)
+            target = target['labels']
+        if not isinstance(target, Tensor) or target.is_floating_point() or not self.classes or not target.numel():
+            return
+        low, high = (v.item() for v in torch.aminmax(target))
+        if high >= self.num_classes and target.ndim == 2:
+            high = int(torch.where(target == IGNORE, 0, target).max())
+        if low < 0 or high >= self.num_classes:
+            wrong = low if low < 0 else high
+            raise InputError(f'{source}: label {wrong} is out of range, expected 0..{self.num_classes - 1}.')
+
+
+def check_boxes(target: Mapping[str, Tensor], size: tuple[int, int], source: str) -> None:
+    """Refuse boxes that are empty, leave the image of ``size`` (H, W), or do not match their labels in number."""
+    boxes, labels = target['boxes'], target['labels']
+    if boxes.ndim != 2 or boxes.shape[1] != 4 or labels.shape != boxes.shape[:1]:
+        raise InputError(
+            f'{source}: boxes have the shape {tuple(boxes.shape)} and labels {tuple(labels.shape)}, '
+            'expected (N, 4) and (N,).'
+        )
+    limit = boxes.new_tensor([size[1], size[0]])
+    bad = (boxes[:, 2:] <= boxes[:, :2]).any(1) | (boxes[:, :2] < 0).any(1) | (boxes[:, 2:] > limit).any(1)
+    bad |= ~boxes.isfinite().all(1)
+    if bad.any():
+        box = [round(v, 2) for v in boxes[bad][0].tolist()]
+        raise InputError(f'{source}: the box {box} (x1, y1, x2, y2) is empty or leaves its image of {size} (H, W).')
+
+
+def choose_modalities(given: Sequence[str] | str | None, known: Sequence[str], owner: str) -> tuple[str, ...]:
+    """The modalities to deliver, in the order given.
+
+    >>> choose_modalities(['ir', 'rgb'], ['rgb', 'depth', 'ir'], 'CASIASURF')
+    ('ir', 'rgb')
+
+    Raises:
+        NameNotFound: One that is not ``known``.
+        InputError: One twice, or none at all.
+    """
+    chosen = tuple(known) if given is None else (given,) if isinstance(given, str) else tuple(given)
+    for name in chosen:
+        if name not in known:
+            raise unknown_name(f'modality of {owner}', name, known)
+    if len(set(chosen)) < len(chosen):
+        raise InputError(f'{owner} got a modality twice: {list(chosen)}.')
+    if not chosen:
+        raise InputError(f'{owner} needs at least one modality of: {", ".join(known)}.')
+    return chosen
+
+
+def image_size(size: int | Sequence[int], least: int = 1) -> tuple[int, int]:
+    """(H, W) of a size given as one number or as a pair.
+
+    >>> image_size(48), image_size((48, 64))
+    ((48, 48), (48, 64))
+
+    Raises:
+        InputError: Anything but one or two integers of at least ``least``.
+    """
+    pair = (size, size) if isinstance(size, int) else tuple(size) if isinstance(size, Sequence) else ()
+    if len(pair) != 2 or any(not isinstance(s, int) or isinstance(s, bool) or s < least for s in pair):
+        raise InputError(f'A size is an integer or a pair (H, W), each at least {least}, got {size!r}.')
+    return pair
+
+
+def choose_split(split: str, known: Iterable[str], owner: str) -> str:
+    """``split`` itself.
+
+    Raises:
+        NameNotFound: It is not ``known``.
+    """
+    if split not in known:
+        raise unknown_name(f'split of {owner}', split, known)
+    return split

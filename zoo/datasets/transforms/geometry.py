@@ -1,0 +1,148 @@
+"""Geometry that all modalities and the target of a sample share: one draw moves them all.
+
+Numbers come from torch's global generator, which the engine seeds for each sample.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms.v2 import functional as F
+
+from registry import TRANSFORMS, InputError
+
+from ..base import Sample, image_size
+
+Move = Callable[[Tensor], Tensor]
+
+
+class Geometry:
+    """Base of the transforms that move pixels: a subclass draws one function and all tensors go through it.
+
+    Images are interpolated bilinearly, masks take the nearest pixel, boxes are clipped to the image and dropped with
+    less than one pixel left. A target that is a class stays.
+    """
+
+    any_sizes = False  # True: the modalities may enter with different sizes
+
+    def draw(self, height: int, width: int) -> Move:
+        """The function for one sample of ``height`` x ``width``; it takes torchvision's ``tv_tensors``."""
+        raise NotImplementedError
+
+    def __call__(self, sample: Sample) -> Sample:
+        """Move every input and the target; the sample that was given is not changed.
+
+        Raises:
+            InputError: The modalities differ in size and this transform needs them alike.
+        """
+        sizes = {m: tuple(x.shape[-2:]) for m, x in sample['inputs'].items()}
+        size = next(iter(sizes.values()))
+        if not self.any_sizes and len(set(sizes.values())) > 1:
+            raise InputError(f'{type(self).__name__} needs modalities of one size, got {sizes}; put Resize before it.')
+        move = self.draw(*size)
+        inputs = {m: _plain(move(tv_tensors.Image(x))) for m, x in sample['inputs'].items()}
+        return {**sample, 'inputs': inputs, 'target': move_target(sample.get('target'), move, size)}
+
+
+def move_target(target: Any, move: Move, size: tuple[int, int]) -> Any:
+    """A mask (H, W) or a dict with boxes, moved along with its image of ``size``; anything else unchanged."""
+    if isinstance(target, Tensor) and target.ndim == 2:
+        return _plain(move(tv_tensors.Mask(target)))
+    if isinstance(target, dict) and 'boxes' in target:
+        boxes = move(tv_tensors.BoundingBoxes(target['boxes'], format='XYXY', canvas_size=size))
+        boxes = _plain(F.clamp_bounding_boxes(boxes))
+        keep = (boxes[:, 2:] - boxes[:, :2] >= 1).all(1)
+        rest = {k: v[keep] if isinstance(v, Tensor) and len(v) == len(keep) else v for k, v in target.items()}
+        return {**rest, 'boxes': boxes[keep]}
+    return target
+
+
+def _plain(x: Tensor) -> Tensor:
+    return x.as_subclass(Tensor)
+
+
+@TRANSFORMS.register_module()
+class Resize(Geometry):
+    """Resizes every modality to one size; they may differ before it. Aspect ratios are not kept.
+
+    Shrinking averages over the pixels that fall together (anti-aliasing), where OpenCV's default skips them.
+
+    Args:
+        size: Height and width, or one number for both.
+    """
+
+    any_sizes = True
+
+    def __init__(self, size: int | Sequence[int]) -> None:
+        self.size = image_size(size)
+
+    def draw(self, height: int, width: int) -> Move:
+        return lambda x: F.resize(x, list(self.size), antialias=True)
+
+
+@TRANSFORMS.register_module()
+class RandomRotation(Geometry):
+    """Rotates by an angle drawn uniformly from [-degrees, degrees]; what comes in from outside is 0.
+
+    Args:
+        degrees: The largest angle, 0..180.
+        canvas: None keeps the size. A fraction makes the output this share of the box around the rotated image, about
+            the same centre, so that the size depends on the angle: 0.8 is what MMANet trains CASIA-SURF with.
+    """
+
+    def __init__(self, degrees: float = 30, canvas: float | None = None) -> None:
+        if not 0 <= degrees <= 180 or (canvas is not None and not 0 < canvas <= 1):
+            raise InputError(f'RandomRotation takes degrees in 0..180 and canvas in (0, 1], got {degrees}, {canvas}.')
+        self.degrees, self.canvas = degrees, canvas
+
+    def draw(self, height: int, width: int) -> Move:
+        angle = (2 * torch.rand(()).item() - 1) * self.degrees
+        bilinear = F.InterpolationMode.BILINEAR  # masks are rotated with the nearest pixel whatever is asked
+        if self.canvas is None:
+            return lambda x: F.rotate(x, angle, interpolation=bilinear)
+        cos, sin = abs(math.cos(math.radians(angle))), abs(math.sin(math.radians(angle)))
+        size = [int(self.canvas * (height * cos + width * sin)), int(self.canvas * (height * sin + width * cos))]
+        return lambda x: F.center_crop(F.rotate(x, angle, interpolation=bilinear, expand=True), size)
+
+
+@TRANSFORMS.register_module()
+class RandomCrop(Geometry):
+    """Cuts out a window at a random place.
+
+    Args:
+        size: Height and width of the window, or one number for both.
+    """
+
+    def __init__(self, size: int | Sequence[int]) -> None:
+        self.size = image_size(size)
+
+    def draw(self, height: int, width: int) -> Move:
+        if height < self.size[0] or width < self.size[1]:
+            raise InputError(f'RandomCrop of {self.size} (H, W) does not fit into an image of {(height, width)}.')
+        top = int(torch.randint(height - self.size[0] + 1, ()))
+        left = int(torch.randint(width - self.size[1] + 1, ()))
+        return lambda x: F.crop(x, top, left, *self.size)
+
+
+@TRANSFORMS.register_module()
+class RandomFlip(Geometry):
+    """Mirrors left and right.
+
+    Args:
+        p: The probability.
+    """
+
+    def __init__(self, p: float = 0.5) -> None:
+        if not 0 <= p <= 1:
+            raise InputError(f'RandomFlip takes a probability p in 0..1, got {p}.')
+        self.p = p
+
+    def draw(self, height: int, width: int) -> Move:
+        return F.horizontal_flip if torch.rand(()).item() < self.p else _stay
+
+
+def _stay(x: Tensor) -> Tensor:
+    return x

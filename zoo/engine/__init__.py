@@ -1,0 +1,34 @@
+"""All that leans on mmengine: runner, loops, data loading, optimisers, checkpoints, the sweep."""
+
+from .cli import command
+from .config import check_config, keep_structural, load_config, parse_options, parse_plugin
+from .data import Collate, EpochSampler, build_dataloader, build_dataset
+from .evaluate import build_host, evaluate_checkpoint
+from .loops import TrainLoop, ValSweep
+from .optim import BranchOptimWrapper, build_optim_wrapper, parameter_groups
+from .runner import Runner
+from .sweep import Sweep, parse_subsets, sweep
+
+__all__ = [
+    'BranchOptimWrapper',
+    'Collate',
+    'EpochSampler',
+    'Runner',
+    'Sweep',
+    'TrainLoop',
+    'ValSweep',
+    'build_dataloader',
+    'build_dataset',
+    'build_host',
+    'build_optim_wrapper',
+    'check_config',
+    'command',
+    'keep_structural',
+    'load_config',
+    'parameter_groups',
+    'parse_options',
+    'parse_plugin',
+    'parse_subsets',
+    'sweep',
+    'evaluate_checkpoint',
+]

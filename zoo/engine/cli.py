@@ -1,0 +1,42 @@
+"""What the tools share: an error of the user's ends in one line and exit code 2."""
+
+import functools
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import torch.distributed as dist
+from rich.console import Console
+
+from registry import InputError, NameNotFound
+
+
+def command(main: Callable[[], None]) -> Callable[[], None]:
+    """Wrap a tool's ``main``: users' mistakes print ``error: ...`` and exit with 2; anything else is a bug and keeps
+    its traceback. ``COUNTERPOISE_TRACEBACK=1`` shows all of them."""
+
+    @functools.wraps(main)
+    def run() -> None:
+        sys.path.insert(0, str(Path.cwd()))  # custom_imports of a user's own folder
+        warnings.filterwarnings('ignore', module='mmengine|torch')
+        try:
+            main()
+        except (InputError, NameNotFound) as error:
+            if os.environ.get('COUNTERPOISE_TRACEBACK'):
+                raise
+            Console(stderr=True, soft_wrap=True, highlight=False).print(f'[bold red]error:[/] {_escape(str(error))}')
+            sys.exit(2)
+        except KeyboardInterrupt:
+            Console(stderr=True).print('stopped; --resume continues from the last checkpoint')
+            sys.exit(130)
+        finally:
+            if dist.is_available() and dist.is_initialized():
+                dist.destroy_process_group()  # without it processes may abort at exit
+
+    return run
+
+
+def _escape(text: str) -> str:
+    return ' '.join(text.replace('[', '\\[').split('\n'))

@@ -1,0 +1,113 @@
+"""Scoring a checkpoint, and building what a config names."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+from mmengine.config import Config
+from torch.utils.data import DataLoader
+
+from registry import HOSTS, PLUGINS, InputError, unknown_name
+from zoo.host import MultimodalHost
+
+from . import checkpoint as ckpt
+from .config import check_config, keep_structural, plugin_names
+from .data import build_dataloader
+from .devices import pick_device, start_processes, under_torchrun
+from .progress import is_main
+from .sweep import Sweep, parse_subsets, sweep
+
+
+def build_host(cfg: Config) -> MultimodalHost:
+    """The host of a config with its plugins attached."""
+    host = HOSTS.build(cfg.model)
+    return host.plug(*(PLUGINS.build(p) for p in cfg.get('plugins') or []))
+
+
+def evaluate_checkpoint(
+    cfg: Config, path: str | Path, out: Path | None = None, device: str | None = None, trust: bool = False
+) -> Sweep:
+    """Sweep a checkpoint on the test data of a config, without a runner.
+
+    Args:
+        cfg: As `load_config` returns it.
+        path: The checkpoint.
+        out: Where to write the tables; its folder when None.
+        device: See `Runner`.
+        trust: Unpickle anything from the checkpoint.
+
+    Raises:
+        InputError: A config without test data, or a checkpoint that does not fit.
+    """
+    if not cfg.get('test_dataloader'):
+        raise InputError('The config has no test_dataloader.')
+    keep_structural(cfg)
+    check_config(cfg)
+    saved = ckpt.load(path, trust)
+    target = pick_device(device)
+    rank, world = 0, 1
+    if under_torchrun():
+        start_processes(target)
+        rank, world = dist.get_rank(), dist.get_world_size()
+    host = build_host(cfg).to(target)
+    ckpt.load_weights(host, saved, path)
+    parse_subsets((cfg.get('test_cfg') or {}).get('subsets', 'all'), host.modalities)
+    loader = build_dataloader(cfg.test_dataloader, False, 0, rank, world, target.type == 'cuda')
+    check_modalities(host, loader.dataset.dataset, 'test_dataloader')
+    out = out or Path(path).parent
+    make_writable(out)
+    return evaluate(host, loader, cfg, saved, Path(path), out)
+
+
+def evaluate(
+    host: MultimodalHost, loader: DataLoader, cfg: Config, saved: Mapping[str, Any], path: Path, out: Path
+) -> Sweep:
+    """Sweep a host whose weights come from the checkpoint ``saved``; the first process writes the tables to ``out``."""
+    subsets = (cfg.get('test_cfg') or {}).get('subsets', 'all')
+    result = sweep(host, loader, cfg.test_evaluator, subsets, 'modality sweep')
+    meta = saved.get('meta', {})
+    trained = json.loads(meta['config']) if 'config' in meta else cfg
+    result.meta = {
+        'plugins': plugin_names(trained),
+        'config': _relative(cfg.filename),
+        'checkpoint': path.name,
+        'seed': meta.get('seed'),
+    }
+    if is_main():
+        result.save(out)
+    return result
+
+
+def check_modalities(host: MultimodalHost, dataset: Any, where: str) -> None:
+    """Refuse a data set that lacks all or some of the host's modalities.
+
+    Raises:
+        InputError: Names the modalities of both.
+    """
+    for m in host.modalities:
+        if m not in dataset.modalities:
+            error = unknown_name(f'modality (of the host, in {where})', m, dataset.modalities)
+            raise InputError(f'{error} The host wants {", ".join(host.modalities)}.')
+
+
+def make_writable(folder: Path) -> None:
+    """Make a folder, and see that files can be written there.
+
+    Raises:
+        InputError: They can not.
+    """
+    probe = folder / f'.probe-{os.getpid()}'
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(f'The work directory {str(folder)!r} can not be written: {error.strerror}.') from None
+
+
+def _relative(path: str | None) -> str | None:
+    """A path as the user would type it, so that results do not name a machine."""
+    return os.path.relpath(path) if path else None

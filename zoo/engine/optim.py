@@ -1,0 +1,123 @@
+"""One parameter group for each branch, and an optimiser wrapper for mixed precision that puts rates back."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from mmengine.optim import OptimWrapper
+from torch import Tensor, nn
+
+from registry import OPTIM_WRAPPERS, OPTIMIZERS, InputError, unknown_name
+from zoo.host import MultimodalHost
+
+DTYPES = {'float16': torch.float16, 'bfloat16': torch.bfloat16}
+
+
+def parameter_groups(host: MultimodalHost) -> list[dict[str, Any]]:
+    """One group for each branch (``group['branch']`` names the modality) and one, last, for the rest.
+
+    A parameter in two branches is shared and goes to the rest. Empty groups are left out.
+    """
+    owners: dict[nn.Parameter, list[str]] = {}
+    for m in host.modalities:
+        for parameter in host.branch(m):
+            owners.setdefault(parameter, []).append(m)
+    groups: dict[str, list[nn.Parameter]] = {m: [] for m in (*host.modalities, '')}
+    for parameter in host.parameters():
+        if parameter.requires_grad:
+            names = owners.get(parameter, [])
+            groups[names[0] if len(names) == 1 else ''].append(parameter)
+    return [{'params': p, 'branch': m or None} for m, p in groups.items() if p]
+
+
+@OPTIM_WRAPPERS.register_module()
+class BranchOptimWrapper(OptimWrapper):
+    """mmengine's wrapper with autocast on any device, and learning rates that a plugin changed put back after the step.
+
+    Args:
+        optimizer: Made from `parameter_groups`.
+        accumulative_counts: Micro-batches for each step.
+        clip_grad: Arguments of ``clip_grad_norm_`` (``max_norm``), or with ``type='value'`` of ``clip_grad_value_``.
+        dtype: ``'float16'`` (with loss scaling) or ``'bfloat16'``; None computes in float32.
+
+    Raises:
+        NameNotFound: Another dtype.
+    """
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        accumulative_counts: int = 1,
+        clip_grad: Mapping[str, Any] | None = None,
+        dtype: str | None = None,
+    ) -> None:
+        if dtype is not None and dtype not in DTYPES:
+            raise unknown_name('dtype for mixed precision', dtype, DTYPES)
+        super().__init__(optimizer, accumulative_counts, dict(clip_grad) if clip_grad else None)
+        self.dtype = DTYPES.get(dtype)
+        device = optimizer.param_groups[0]['params'][0].device.type
+        self.scaler = torch.amp.GradScaler(device, enabled=self.dtype is torch.float16)
+        self.logged: dict[str, Tensor] = {}
+
+    @contextmanager
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
+        """Autocast, and no gradient exchange inside an accumulation window."""
+        device = next(model.parameters()).device.type
+        with super().optim_context(model), torch.autocast(device, self.dtype, enabled=self.dtype is not None):
+            yield
+
+    def backward(self, loss: Tensor, **kwargs: Any) -> None:
+        """Backward of the scaled loss."""
+        super().backward(self.scaler.scale(loss), **kwargs)
+
+    def step(self, **kwargs: Any) -> None:
+        """Unscale, clip, let the plugins act (a hook of the optimiser), step; rates are as before, also on an error."""
+        rates = [g['lr'].clone() if isinstance(g['lr'], Tensor) else g['lr'] for g in self.optimizer.param_groups]
+        originals = [g['lr'] for g in self.optimizer.param_groups]
+        try:
+            if self.clip_grad_kwargs:
+                self.scaler.unscale_(self.optimizer)
+                self._clip_grad()
+            self.scaler.step(self.optimizer, **kwargs)
+        finally:
+            for group, original, rate in zip(self.optimizer.param_groups, originals, rates):
+                group['lr'] = original.copy_(rate) if isinstance(original, Tensor) else original
+        self.scaler.update()
+
+    @property
+    def window_open(self) -> bool:
+        """Whether gradients are accumulated that no step has used yet."""
+        return not self.should_update()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The optimiser's state and the loss scale."""
+        return {**super().state_dict(), 'scaler': self.scaler.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        state_dict = dict(state_dict)
+        if scaler := state_dict.pop('scaler', None):
+            self.scaler.load_state_dict(scaler)
+        super().load_state_dict(state_dict)
+
+    def _clip_grad(self) -> None:
+        grads = [p for g in self.optimizer.param_groups for p in g['params'] if p.grad is not None]
+        if grads and (norm := self.clip_func(grads, **self.clip_grad_kwargs)) is not None:
+            self.logged[self.grad_name] = norm.detach()  # read at the logging interval
+
+
+def build_optim_wrapper(host: MultimodalHost, cfg: Mapping[str, Any]) -> BranchOptimWrapper:
+    """From ``dict(optimizer=dict(type='SGD', lr=...), clip_grad=..., accumulative_counts=..., dtype=...)``.
+
+    Plugins act on the gradients in a hook right before each real step of the optimiser.
+    """
+    cfg = {'type': 'BranchOptimWrapper', **cfg}
+    if 'optimizer' not in cfg:
+        raise InputError(f'optim_wrapper needs "optimizer", for instance dict(type="SGD", lr=0.1); got {sorted(cfg)}.')
+    try:
+        optimizer = OPTIMIZERS.build(cfg.pop('optimizer'), params=parameter_groups(host))
+    except (TypeError, ValueError) as error:
+        raise InputError(f'The optimiser can not be built: {error}') from None
+    optimizer.register_step_pre_hook(lambda optimizer, args, kwargs: host.on_gradients(optimizer))
+    return OPTIM_WRAPPERS.build(cfg, optimizer=optimizer)

@@ -1,0 +1,301 @@
+"""The runner: mmengine's, with plugins, exact resuming, and checkpoints that are safe to load."""
+
+import logging
+import platform
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import mmengine
+import torch
+import torch.distributed as dist
+from mmengine.config import Config
+from mmengine.model import MMDistributedDataParallel
+from mmengine.runner import Runner as BaseRunner
+from mmengine.runner import set_random_seed
+from torch import nn
+
+from registry import LOOPS, InputError
+from zoo.host import MultimodalHost
+
+from . import checkpoint as ckpt
+from .config import check_config, plain_config
+from .data import build_dataloader
+from .devices import pick_device, start_processes, under_torchrun
+from .evaluate import build_host, check_modalities, evaluate, make_writable
+from .hooks import CheckpointHook, DeferredInfoHook, ProgressHook
+from .optim import BranchOptimWrapper, build_optim_wrapper
+from .sweep import Sweep
+
+_NOISE = ('Hooks will be executed', 'Distributed training is not used', '"FileClient"', 'Working directory')
+
+
+class Runner(BaseRunner):
+    """Trains a host with plugins and sweeps its modalities, from a config.
+
+    Everything that can be wrong in a config (names, arguments, data) is found before anything is written.
+
+    Args:
+        cfg: As `zoo.engine.load_config` returns it.
+        work_dir: Where everything is written; that of the config when None.
+        device: ``'cpu'``, ``'cuda'``, ``'cuda:1'``; the best there is when None.
+        trust: Unpickle anything from checkpoints.
+
+    Raises:
+        InputError: Anything in the config that can not work.
+        NameNotFound: An unknown host, plugin, data set or part.
+    """
+
+    def __init__(
+        self, cfg: Config, work_dir: str | Path | None = None, device: str | None = None, trust: bool = False
+    ) -> None:
+        check_config(cfg)
+        self.target_device = pick_device(device)
+        self.trust = trust
+        self.state: dict[str, Any] = {}  # of hooks: plain values, saved with the checkpoints
+        launcher = 'pytorch' if under_torchrun() else 'none'
+        if launcher == 'pytorch':
+            start_processes(self.target_device)
+        rank, world = (dist.get_rank(), dist.get_world_size()) if launcher == 'pytorch' else (0, 1)
+        randomness = {'seed': 0, **cfg.get('randomness', {})}
+        set_random_seed(randomness['seed'])
+        host = build_host(cfg).to(self.target_device)
+        loaders = {}
+        for stage in ('train', 'val', 'test'):
+            if loader := cfg.get(f'{stage}_dataloader'):
+                cuda = self.target_device.type == 'cuda'
+                loaders[stage] = build_dataloader(loader, stage == 'train', randomness['seed'], rank, world, cuda)
+                check_modalities(host, loaders[stage].dataset.dataset, f'{stage}_dataloader')
+        self.test_loader = loaders.pop('test', None)
+        loops, optim_wrapper = {'train': None, 'val': None}, None
+        for stage, loader in loaders.items():
+            default = (
+                {'type': 'TrainLoop'} if stage == 'train' else {'type': 'ValSweep', 'evaluator': cfg.val_evaluator}
+            )
+            loop = {**default, **(cfg.get(f'{stage}_cfg') or {})}
+            loops[stage] = LOOPS.build(loop, runner=self, dataloader=loader)
+        if 'train' in loaders:
+            optim_wrapper = build_optim_wrapper(host, cfg.optim_wrapper)
+        folder = Path(work_dir or cfg.get('work_dir') or Path('work_dirs') / Path(cfg.filename or 'run').stem)
+        make_writable(folder)
+        super().__init__(
+            model=host,
+            work_dir=str(folder),
+            **{f'{stage}_dataloader': loaders.get(stage) for stage in loops},
+            **{f'{stage}_cfg': loop for stage, loop in loops.items()},
+            **{
+                f'{stage}_evaluator': cfg[f'{stage}_evaluator'] if stage in loaders else None
+                for stage in ('val', 'test')
+            },
+            optim_wrapper=optim_wrapper,
+            param_scheduler=cfg.get('param_scheduler') if optim_wrapper else None,
+            default_hooks=cfg.get('default_hooks'),
+            custom_hooks=cfg.get('custom_hooks'),
+            launcher=launcher,
+            env_cfg=cfg.get('env_cfg', {}),
+            log_processor=cfg.get('log_processor'),
+            log_level=cfg.get('log_level', 'INFO'),
+            visualizer=cfg.get('visualizer'),
+            default_scope='zoo',
+            randomness=randomness,
+            experiment_name=cfg.get('experiment_name') or f'{folder.name}_{time.time_ns()}',
+            cfg=cfg,
+        )
+        if self.param_schedulers:
+            self.param_schedulers = self._build_schedulers(self.param_schedulers)
+        # equal weights on all ranks, then different draws
+        set_random_seed(randomness['seed'] + rank)
+        self.host.clock.seed, self.host.clock.rank = self.seed, self.rank
+
+    @property
+    def seed(self) -> int:
+        """The run's seed, equal on all ranks."""
+        return self._randomness_cfg['seed']
+
+    @property
+    def host(self) -> MultimodalHost:
+        """The host without its wrapper."""
+        return self.model.module if hasattr(self.model, 'module') else self.model
+
+    @property
+    def max_iters(self) -> int:
+        """Iterations of the whole training."""
+        return self._train_loop.max_iters
+
+    # ---- building
+
+    def build_model(self, model: MultimodalHost) -> MultimodalHost:
+        """The host that was built already, its encoders compiled where the config says so."""
+        if self.cfg.get('compile_encoders'):
+            for encoder in getattr(model, 'encoders', {}).values():
+                encoder.compile(dynamic=True)  # in place: the keys of the state dict stay
+        return model
+
+    def wrap_model(self, model_wrapper_cfg: Mapping | None, model: MultimodalHost) -> nn.Module:
+        """To the device, and for several processes into DDP."""
+        model = model.to(self.target_device)
+        if not self.distributed:
+            return model
+        if owner := next((p.name for p in model.plugins.values() if p.owns_step), None):
+            raise InputError(f'{owner} runs a training step of its own, which works in one process only.')
+        if self.cfg.get('sync_bn') and self.target_device.type == 'cuda':
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        idle = any(p.idle_parameters for p in model.plugins.values())
+        # buffers are broadcast: only rank 0's are saved, and a resumed run must equal the uninterrupted one.
+        # device_ids=None: DDP would move `present` to the GPU
+        return MMDistributedDataParallel(
+            model,
+            device_ids=None,
+            broadcast_buffers=True,
+            find_unused_parameters=self.cfg.get('find_unused_parameters', idle),
+        )
+
+    def build_optim_wrapper(self, optim_wrapper: BranchOptimWrapper) -> BranchOptimWrapper:
+        """Built already."""
+        return optim_wrapper
+
+    def _build_schedulers(self, configs: Any) -> list:
+        try:
+            return self.build_param_scheduler(configs)
+        except (TypeError, ValueError, KeyError, AssertionError) as error:
+            raise InputError(f'param_scheduler can not be built: {error}') from None
+
+    def _init_model_weights(self) -> None:
+        """Nothing: the host initialised itself, and DDP has sent rank 0's weights to the others."""
+
+    def register_default_hooks(self, hooks: Mapping[str, Any] | None = None) -> None:
+        """Ours where mmengine's would wait for the device or lose state, then the plugins."""
+        hooks = {k: dict(v) if isinstance(v, Mapping) else v for k, v in (hooks or {}).items()}
+        logger = {'type': 'LoggerHook', 'interval': 10, **(hooks.pop('logger', None) or {})}
+        checkpoint = CheckpointHook(**{k: v for k, v in (hooks.pop('checkpoint', None) or {}).items() if k != 'type'})
+        default = {
+            'runtime_info': DeferredInfoHook(logger['interval']),
+            'timer': {'type': 'IterTimerHook'},
+            'logger': logger,
+            'param_scheduler': {'type': 'ParamSchedulerHook'},
+            'checkpoint': checkpoint,
+            'progress': ProgressHook(),
+        }
+        for hook in {**default, **hooks}.values():
+            if hook is not None:
+                self.register_hook(hook)
+        for plugin in self.host.plugins.values():
+            self.register_hook(plugin)
+
+    def build_logger(self, log_level: str = 'INFO', log_file: str | None = None, **kwargs: Any) -> Any:
+        """mmengine's logger: everything to the file, to a terminal only warnings (it shows a progress bar)."""
+        logger = super().build_logger(log_level, log_file, **kwargs)
+        for handler in logger.handlers:
+            if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
+                handler.addFilter(lambda record: not str(record.msg).startswith(_NOISE))
+                if getattr(handler.stream, 'isatty', lambda: False)():
+                    handler.setLevel(logging.WARNING)
+        return logger
+
+    def get_hooks_info(self) -> str:
+        """One line."""
+        return ', '.join(type(h).__name__ for h in self.hooks)
+
+    def _log_env(self, env_cfg: Mapping[str, Any]) -> None:
+        device = self.target_device
+        name = torch.cuda.get_device_name(device) if device.type == 'cuda' else platform.processor() or 'CPU'
+        self.logger.info(
+            f'torch {torch.__version__}, mmengine {mmengine.__version__}, {name}, {self.world_size} process(es)'
+        )
+
+    # ---- running
+
+    def train_and_test(self, test: bool = True) -> Sweep | None:
+        """Train, then sweep the best checkpoint (by the validation data) on the test data; returns the sweep."""
+        self.train()
+        if not test or self.test_loader is None:
+            return None
+        if self.distributed:
+            dist.barrier()  # rank 0 wrote it
+        folder = Path(self.work_dir)
+        path = folder / 'best.pth' if 'best_score' in self.state else ckpt.latest(folder)
+        saved = ckpt.load(path, self.trust)
+        ckpt.load_weights(self.host, saved, path)
+        return evaluate(self.host, self.test_loader, self.cfg, saved, path, folder)
+
+    def save(self, path: Path, iteration: int, training_state: bool = True) -> None:
+        """Write a checkpoint; every process calls it, since each has random states of its own.
+
+        Args:
+            path: The file.
+            iteration: The next iteration.
+            training_state: Also what resuming needs.
+        """
+        saved: dict[str, Any] = {
+            'meta': {
+                'iter': iteration,
+                'epoch': iteration // len(self.train_dataloader),
+                'seed': self.seed,
+                'config': plain_config(self.cfg),
+                'torch': torch.__version__.split('+')[0],
+                **self._geometry(),
+            },
+            'state_dict': self.host.state_dict(),
+        }
+        if training_state:
+            states = [ckpt.random_states(self.host.device)]
+            if self.distributed:
+                gathered = [None] * self.world_size
+                dist.all_gather_object(gathered, states[0])
+                states = gathered
+            saved.update(
+                optimizer=self.optim_wrapper.state_dict(),
+                param_schedulers=[s.state_dict() for s in self.param_schedulers or []],
+                random_states=states,
+                state=self.state,
+            )
+        if self.rank == 0:
+            ckpt.save(saved, path)
+
+    def load_or_resume(self) -> None:
+        """Called by ``train`` once everything is built; resumes when `resume_from` named a checkpoint."""
+        if resumed := getattr(self, '_resumed', None):
+            self._restore(*resumed)
+
+    def resume_from(self, path: str | Path | None = None) -> Path | None:
+        """Continue, when `train` is called, from a checkpoint: the latest of the work directory when None.
+
+        Raises:
+            InputError: It belongs to another model, or to another batch size, data set size or number of processes.
+        """
+        path = Path(path) if path else ckpt.latest(Path(self.work_dir))
+        if path is None:
+            self.logger.warning(f'Nothing to resume in {self.work_dir}: starting from the beginning.')
+            return None
+        saved = ckpt.load(path, self.trust)
+        if 'optimizer' not in saved:
+            raise InputError(f'{str(path)!r} holds weights only: resume from an iter_<n>.pth.')
+        for key, own in self._geometry().items():
+            if saved['meta'].get(key) != own:
+                raise InputError(
+                    f'{str(path)!r} was written with {key}={saved["meta"].get(key)}, now it is {own}: '
+                    'the run would not be the same. Start a new one, or put the setting back.'
+                )
+        if saved['meta']['seed'] != self.seed:
+            raise InputError(f'{str(path)!r} was written with seed {saved["meta"]["seed"]}, now it is {self.seed}.')
+        ckpt.load_weights(self.host, saved, path)
+        for name, plugin in self.host.plugins.items():
+            if plugin.state_dict() and not any(k.startswith(f'plugins.{name}.') for k in saved['state_dict']):
+                raise InputError(f'{str(path)!r} has no state of the plugin {name}: it was trained without it.')
+        self._resumed = saved, path
+        return path
+
+    def _restore(self, saved: Mapping[str, Any], path: Path) -> None:
+        ckpt.load_weights(self.host, saved, path)
+        self.optim_wrapper.load_state_dict(saved['optimizer'])
+        for scheduler, state in zip(self.param_schedulers or [], saved['param_schedulers'], strict=True):
+            scheduler.load_state_dict(state)
+        self.state.update(saved['state'])
+        self._train_loop.iter = saved['meta']['iter']
+        ckpt.set_random_states(saved['random_states'][self.rank], self.host.device)
+        self.logger.info(f'Resumed from {path.name}: iteration {self.iter} of {self.max_iters}.')
+
+    def _geometry(self) -> dict[str, int]:
+        loader = self.train_dataloader
+        return {'batch_size': loader.batch_size, 'loader_length': len(loader), 'world_size': self.world_size}

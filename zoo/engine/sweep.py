@@ -1,0 +1,201 @@
+"""The modality sweep: how a host holds up on every subset of its modalities."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.table import Table
+from torch.utils.data import DataLoader
+
+from registry import METRICS, InputError, unknown_name
+from zoo.host import MultimodalHost
+from zoo.metrics import all_reduce_sum, performance_collapse_rate
+
+from .checkpoint import write_text
+from .progress import track
+
+Subset = tuple[str, ...]
+
+
+def parse_subsets(wanted: str | Sequence[str], modalities: Sequence[str]) -> list[Subset]:
+    """Subsets by name: ``'all'`` non-empty ones (small ones first), ``'full'``, or a list like ``'rgb+depth,ir'``.
+
+    >>> parse_subsets('all', ['rgb', 'depth'])
+    [('rgb',), ('depth',), ('rgb', 'depth')]
+    >>> parse_subsets('depth+rgb', ['rgb', 'depth'])
+    [('rgb', 'depth')]
+
+    Raises:
+        NameNotFound: A modality that the host does not have.
+    """
+    if wanted == 'all':
+        return [s for size in range(1, len(modalities) + 1) for s in combinations(modalities, size)]
+    subsets = []
+    for item in wanted.split(',') if isinstance(wanted, str) else wanted:
+        names = tuple(modalities) if item.strip() == 'full' else tuple(n.strip() for n in item.split('+'))
+        for name in names:
+            if name not in modalities:
+                raise unknown_name('modality (in subsets)', name, [*modalities, 'all', 'full'])
+        subsets.append(tuple(m for m in modalities if m in names))
+    return list(dict.fromkeys(subsets))
+
+
+@dataclass
+class Sweep:
+    """The result of a sweep: scores in percent, and how they collapse.
+
+    Attributes:
+        metric: Name of the score.
+        modalities: Those of the host, in order.
+        rows: For each subset ``{'modalities', 'score', 'pcr', 'samples', 'metrics'}``. ``pcr`` is None for the complete
+            subset, and where it is undefined: without a complete score, or with one that is not positive.
+        higher_is_better: Of the score.
+        meta: What else goes to the file: plugins, config, checkpoint, seed.
+    """
+
+    metric: str
+    modalities: Subset
+    rows: list[dict[str, Any]]
+    higher_is_better: bool = True
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def full(self) -> float | None:
+        """The score of the complete subset, where it was asked for."""
+        return next((r['score'] for r in self.rows if len(r['modalities']) == len(self.modalities)), None)
+
+    @property
+    def average(self) -> dict[str, float | None]:
+        """Means over all subsets that were scored, and over the incomplete ones (MWAM paper: the score's average takes
+        all rows, that of the PCR the incomplete ones)."""
+        incomplete = [r for r in self.rows if len(r['modalities']) < len(self.modalities)]
+        return {
+            'score_all': _mean(r['score'] for r in self.rows),
+            'score_incomplete': _mean(r['score'] for r in incomplete),
+            'pcr_incomplete': _mean(r['pcr'] for r in incomplete),
+        }
+
+    def numbers(self) -> dict[str, float]:
+        """Flat numbers for a log and for model selection."""
+        values = {self.metric: self.full} if self.full is not None else {}
+        if len(self.rows) > 1:
+            values.update({k: v for k, v in self.average.items() if v is not None})
+            values.update({'+'.join(r['modalities']): r['score'] for r in self.rows if r['score'] is not None})
+        return values
+
+    def to_dict(self) -> dict[str, Any]:
+        """What ``modality_sweep.json`` holds."""
+        return {
+            'metric': self.metric,
+            'modalities': list(self.modalities),
+            'subsets': [{**r, 'modalities': list(r['modalities'])} for r in self.rows],
+            'average': self.average,
+            **self.meta,
+        }
+
+    def save(self, folder: Path) -> None:
+        """Write ``modality_sweep.json`` and ``modality_sweep.csv``."""
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / 'modality_sweep.json', json.dumps(self.to_dict(), indent=2) + '\n')
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator='\n')
+        writer.writerow([*self.modalities, self.metric, 'pcr', 'samples'])
+        for r in self.rows:
+            pcr = '' if r['pcr'] is None else f'{r["pcr"]:.4f}'
+            score = '' if r['score'] is None else f'{r["score"]:.4f}'
+            writer.writerow([*(int(m in r['modalities']) for m in self.modalities), score, pcr, r['samples']])
+        write_text(folder / 'modality_sweep.csv', text.getvalue())
+
+    def table(self, title: str | None = None) -> Table:
+        """For a terminal: one row for each subset, averages below."""
+        table = Table(title=title, title_justify='left')
+        for m in self.modalities:
+            table.add_column(m, justify='center')
+        for name in (f'{self.metric} %', 'PCR %', 'samples'):
+            table.add_column(name, justify='right')
+        for r in self.rows:
+            marks = ['●' if m in r['modalities'] else '·' for m in self.modalities]
+            complete = len(r['modalities']) == len(self.modalities)
+            cells = [*marks, _text(r['score']), _text(r['pcr']), str(r['samples'])]
+            table.add_row(*cells, style='bold' if complete else None)
+        if len(self.rows) > 1:
+            average = self.average
+            blank = [''] * (len(self.modalities) - 1)
+            table.add_section()
+            table.add_row('all', *blank, _text(average['score_all']), '', '')
+            if average['score_incomplete'] is not None:
+                values = _text(average['score_incomplete']), _text(average['pcr_incomplete'])
+                table.add_row('incomplete', *blank, *values, '')
+        return table
+
+
+def sweep(
+    host: MultimodalHost,
+    loader: DataLoader,
+    metric: str | Mapping[str, Any],
+    subsets: str | Sequence[str] = 'all',
+    title: str | None = None,
+) -> Sweep:
+    """Score a host on subsets of its modalities; independent encoders run once for each batch.
+
+    A sample that has nothing left in a subset is skipped there; ``samples`` counts the others.
+
+    Args:
+        host: In any mode; it is put back into it.
+        loader: Of the evaluation data.
+        metric: Name or config of a metric.
+        subsets: See `parse_subsets`.
+        title: Of the progress bar; None shows none.
+    """
+    names = parse_subsets(subsets, host.modalities)
+    masks = torch.tensor([[m in s for m in host.modalities] for s in names])
+    metrics = [METRICS.build(metric).to(host.device) for _ in names]
+    counts = torch.zeros(len(names), dtype=torch.float64)
+    training = host.training
+    host.eval()
+    try:
+        with torch.inference_mode():
+            for data in track(loader, title):
+                batch = host.make_batch(**host.data_preprocessor(data, False)).view(host.modalities)
+                for i, outputs in enumerate(host.run_subsets(batch, masks)):
+                    rows = (batch.present & masks[i]).any(1)
+                    counts[i] += rows.sum()
+                    if outputs is not None:
+                        metrics[i].update(outputs, batch if rows.all() else batch.select(rows))
+    finally:
+        host.train(training)
+    counts = all_reduce_sum(counts.to(host.device)).tolist()
+    values = [{k: float(v) for k, v in m.compute().items()} for m in metrics]
+    return _collect(metrics[0], host.modalities, names, values, counts)
+
+
+def _collect(metric: Any, modalities: Subset, names: list[Subset], values: list[dict], counts: list[float]) -> Sweep:
+    rows = []
+    for name, value, count in zip(names, values, counts):
+        if metric.name not in value:
+            raise InputError(f'{type(metric).__name__} computed {sorted(value)}, but its name is {metric.name!r}.')
+        score = value[metric.name] if math.isfinite(value[metric.name]) else None
+        others = {k: v if math.isfinite(v) else None for k, v in value.items()}
+        rows.append({'modalities': name, 'score': score, 'pcr': None, 'samples': int(count), 'metrics': others})
+    result = Sweep(metric.name, modalities, rows, metric.higher_is_better)
+    if result.full is not None and result.full > 0 and metric.higher_is_better:
+        for r in rows:
+            if len(r['modalities']) < len(modalities) and r['score'] is not None:
+                r['pcr'] = float(performance_collapse_rate(result.full, r['score']))
+    return result
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [v for v in values if v is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _text(value: float | None) -> str:
+    return '–' if value is None else f'{value:.2f}'
