@@ -9,7 +9,7 @@ from torch import Tensor
 from registry import InputError, nearest
 
 RULES = ('ratio', 'low', 'sum', 'weighted')
-CHUNK = 65536  # elements transformed at a time on a CPU: float64 temporaries of this size stay in the cache
+CHUNK = 2**18  # elements transformed at a time on a CPU: more would leave the cache, fewer pay for more calls
 
 
 def frequency_ratio(
@@ -134,7 +134,7 @@ def check_rank(x: Tensor, patch_size: int, name: str = 'x') -> None:
 
 
 def _bands(x: Tensor, p: int) -> Tensor:
-    """(N, p, W): N rows of patches, those of one sample one after the other; the rest is cropped. A view if it can be."""
+    """(N, p, W): rows of patches, those of one sample one after the other, the rest cropped. A view if it can be."""
     if x.ndim == 3:
         return x[:, : x.shape[1] // p * p].reshape(-1, p, x.shape[2])
     width = x.shape[-1] // p * p
@@ -174,7 +174,7 @@ def _transform(rows: Tensor, x: Tensor) -> Tensor:
     if x.dtype is torch.float64:
         return rows @ x
     total = rows.sum(1, keepdim=True)
-    total = torch.where(total.abs() < 1e-3, 0, total)
+    total = total.masked_fill(total.abs() < 1e-3, 0)
     return torch.addmm(total * x[:1], rows[:, 1:], x[1:] - x[:1])
 
 

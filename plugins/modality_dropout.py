@@ -25,8 +25,8 @@ class ModalityDropout(Plugin):
         p: Probability, in [0, 1], with which ``'bernoulli'`` drops each modality of a sample, alike for all or by name
             (0 for those that are not named). Where all would go, one that has the sample is kept: each with the
             same chance when ``p`` is alike.
-        mode: ``'bernoulli'``, or ``'subsets'``: what remains is uniform over the non-empty subsets of what the sample has
-            (``p`` is not used), as in the SF-MD baseline of MMANet (CVPR 2023).
+        mode: ``'bernoulli'``, or ``'subsets'``: what remains is uniform over the non-empty subsets of what the sample
+            has (``p`` is not used), as in the SF-MD baseline of MMANet (CVPR 2023).
         name: See `Plugin`.
 
     Raises:

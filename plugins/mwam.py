@@ -1,7 +1,7 @@
-"""MWAM: modalities rich in low frequencies dominate, so their branches get smaller steps, or their losses less weight."""
+"""MWAM: modalities rich in low frequencies dominate, so their branches or their losses get less weight."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -23,7 +23,7 @@ METRIC = ('patch_size', 'block_size', 'sigma', 'rule', 'guard', 'compat')  # wha
 
 
 def allocation_weights(
-    frm: Tensor | Iterable[float],
+    frm: Tensor | Sequence[float],
     alpha: float = 1.5,
     beta: float = 1.0,
     gamma: float = 0.7,
@@ -54,10 +54,9 @@ def allocation_weights(
         InputError: ``frm`` is not (M,), has a negative or non-finite entry, or a constant is outside its range.
     """
     _check_allocation(alpha, beta, gamma, lam, sigma)
-    frm = torch.as_tensor(frm).detach()
+    frm = torch.as_tensor(frm, dtype=torch.float64).detach()
     if frm.ndim != 1 or len(frm) < 2:
         raise InputError(f'frm must hold one value for each of at least two modalities, got shape {tuple(frm.shape)}.')
-    frm = frm.to(torch.float64)
     if not (frm.isfinite() & (frm >= 0)).all():
         raise InputError(f'frm must be finite and not negative, got {frm.tolist()}.')
     return _weights(frm, frm, torch.ones_like(frm, dtype=torch.bool), alpha, beta, gamma, lam, sigma)[0]
@@ -77,10 +76,10 @@ def _weights(
         (M,) K and (M,) T. K is 1 for all with fewer than two modalities seen, or a mean of exactly 0.
     """
     count = seen.sum()
-    mean = torch.where(seen, banked, 0).sum() / count.clamp(min=1)
+    mean = banked.masked_fill(~seen, 0).sum() / count.clamp(min=1)
     share = value / (mean + sigma)
     k = alpha - beta * torch.sigmoid(lam * (share - gamma))
-    return torch.where(seen & (count > 1) & (mean != 0), k, 1), share
+    return k.masked_fill(~(seen & (count > 1) & (mean != 0)), 1), share
 
 
 def _check_allocation(alpha: float, beta: float, gamma: float, lam: float, sigma: float) -> None:
@@ -89,6 +88,8 @@ def _check_allocation(alpha: float, beta: float, gamma: float, lam: float, sigma
         raise InputError(f'beta must be above 0, got {beta!r}.')
     if not alpha > beta:
         raise InputError(f'alpha must be above beta = {beta!r}, got {alpha!r}: weights would not be positive.')
+    if not -math.inf < gamma < math.inf:
+        raise InputError(f'gamma must be finite, got {gamma!r}.')
     if not lam > 0:
         raise InputError(f'lam must be above 0, got {lam!r}: a larger ratio must get a smaller weight.')
     if not 0 < sigma < math.inf:
@@ -99,8 +100,8 @@ def _check_allocation(alpha: float, beta: float, gamma: float, lam: float, sigma
 class MWAM(BranchScaler):
     """Multimodal Weight Allocation Module: weights modalities by how much low frequency their inputs hold.
 
-    At each step the frequency ratio of each modality's clean inputs (`frequency_ratio`) updates its bank, a running value
-    (Eq. 2), and the banks become one weight K for each modality (`allocation_weights`). ``mode`` says what K weights:
+    At each step the frequency ratio of each modality's clean inputs (`frequency_ratio`) updates its bank, a running
+    value (Eq. 2), and the banks become one weight K for each modality (`allocation_weights`), which by ``mode`` weights
 
     * ``'gradient'`` (Alg. 1): the gradients, or rates, of the modality's branch;
     * ``'loss'`` (Eq. 7): ``loss_task + sum_m K_m * loss_aux_m``, where ``loss_aux_m`` is the host's own auxiliary loss
@@ -109,9 +110,9 @@ class MWAM(BranchScaler):
 
     Where we deviate from the paper or its code:
 
-    * the bank holds the mean over all summed terms, not the sum, which would rank modalities by their number of pixels
-      (``compat='code'`` banks sums, compares the current ratio with the mean of the banks, and starts the banks at 0;
-      with ``gamma=1, lam=10, guard=False`` it is the step of the official code, whose constants differ from the paper's);
+    * the bank holds the mean over all summed terms, not the sum, which would rank modalities by their number of pixels.
+      ``compat='code'`` banks sums, compares the current ratio with the mean of the banks, and starts the banks at 0.
+      With ``gamma=1, lam=10, guard=False`` it is the step of the official code, whose constants are not the paper's;
     * the division is guarded against its pole, see `frequency_ratio`; ``guard=False`` is the paper's form;
     * absent samples do not count. A modality without any in a step keeps its bank, and one never seen gets K = 1, as do
       all while fewer than two have been seen;
@@ -309,7 +310,7 @@ class MWAM(BranchScaler):
         }
         mask, nothing = batch.mask, next(iter(sums.values())).new_zeros(())
         here = dict(zip(batch.modalities, mask.unbind(1)))
-        value = [torch.where(here[m], sums[m], 0).sum() if m in sums else nothing for m in batch.modalities]
+        value = [sums[m].masked_fill(~here[m], 0).sum() if m in sums else nothing for m in batch.modalities]
         count = [here[m].sum() * terms[m] if m in sums else nothing for m in batch.modalities]
         return torch.stack((torch.stack(value), torch.stack(count).to(nothing)))
 
@@ -321,7 +322,7 @@ class MWAM(BranchScaler):
         sums = {}
         for names in groups.values():
             x = torch.cat([inputs[m] for m in names]) if len(names) > 1 else inputs[names[0]]
-            sums.update(zip(names, frequency_sums(x, **self.metric).view(len(names), -1)))
+            sums.update(zip(names, frequency_sums(x, **self.metric).view(len(names), len(x) // len(names))))
         return sums
 
     @torch.no_grad()
@@ -331,8 +332,8 @@ class MWAM(BranchScaler):
         ratio = value if self.literal else value / count.clamp(min=1)
         fresh = (count > 0) & ratio.isfinite()
         bank = _bank(self.bank, ratio, self.seen, fresh, self.momentum, soft=self.literal)
-        compared = torch.where(fresh, ratio, bank) if self.literal else bank
-        k, share = _weights(compared, bank, self.seen | fresh, **self.allocation)
+        ratio = torch.where(fresh, ratio, bank)
+        k, share = _weights(ratio if self.literal else bank, bank, self.seen | fresh, **self.allocation)
         return {'K': k, 'T': share, 'F': ratio, 'bank': bank, 'fresh': fresh}
 
 

@@ -1,7 +1,7 @@
 """OGM-GE: slow the leading modality down, and put the noise back that a smaller step takes away."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 
 import torch
 from mmengine import dist
@@ -14,12 +14,12 @@ from zoo.host import Batch, MultimodalHost, Outputs
 from .scaling import BranchScaler, own_parameters
 
 
-def modulation_coefficients(scores: Tensor | Iterable[float], alpha: float) -> Tensor:
+def modulation_coefficients(scores: Tensor | Sequence[float], alpha: float) -> Tensor:
     """Factor for each branch's gradient (Peng et al., CVPR 2022, arXiv:2203.15332, Eq. 10).
 
     ``rho_m = s_m / mean_{j != m} s_j`` is how far a modality leads; ``k_m = 1 - tanh(alpha * rho_m)`` where
-    ``rho_m > 1``, else 1. For two modalities these are the paper's ratios. The jump at ``rho = 1`` is the paper's; at an
-    exact tie, where its code damps the first modality, we damp none.
+    ``rho_m > 1``, else 1. For two modalities these are the paper's ratios. The jump at ``rho = 1`` is the paper's; at
+    an exact tie, where its code damps the first modality, we damp none.
 
     >>> modulation_coefficients([20., 10.], alpha=0.1)
     tensor([0.8026, 1.0000], dtype=torch.float64)
@@ -36,10 +36,9 @@ def modulation_coefficients(scores: Tensor | Iterable[float], alpha: float) -> T
         InputError: ``scores`` is not (M,) or has a negative or non-finite entry, or ``alpha`` is negative.
     """
     _check_alpha(alpha)
-    scores = torch.as_tensor(scores).detach()
+    scores = torch.as_tensor(scores, dtype=torch.float64).detach()
     if scores.ndim != 1 or len(scores) < 2:
         raise InputError(f'scores must hold one value for each of at least two modalities: {tuple(scores.shape)}.')
-    scores = scores.double()
     if not (scores.isfinite() & (scores >= 0)).all():
         raise InputError(f'scores must be finite and not negative, got {scores.tolist()}.')
     return _modulation(scores, torch.ones_like(scores, dtype=torch.bool), alpha)[0]
@@ -54,11 +53,11 @@ def _modulation(scores: Tensor, seen: Tensor, alpha: float) -> tuple[Tensor, Ten
         alpha: Strength.
     """
     others = seen[None] & ~torch.eye(len(scores), dtype=torch.bool, device=scores.device)  # (M, M)
-    total = torch.where(others, scores[None], 0).sum(1)  # not `sum - own`: rounding would break exact ties
+    total = scores.expand_as(others).masked_fill(~others, 0).sum(1)  # not `sum - own`: rounding would break exact ties
     rho = scores * others.sum(1) / total
     leads = seen & (seen.sum() > 1) & (rho > 1)
     bounded = rho.clamp(max=torch.finfo(rho.dtype).max)  # 0 * inf would be no number
-    return torch.where(leads, 1 - torch.tanh(alpha * bounded), 1.0), rho
+    return (1 - torch.tanh(alpha * bounded)).masked_fill(~leads, 1), rho
 
 
 def _check_alpha(alpha: float) -> None:
@@ -153,7 +152,7 @@ class OGMGE(BranchScaler):
             raise InputError(f'{self.name} needs unimodal predictions, but this {type(host).__name__} gives none.')
         scores = torch.stack([host.true_class_probability(predictions[m], batch) for m in host.modalities], 1)
         here = batch.mask
-        sums = torch.stack((torch.where(here, scores, 0).sum(0), here.sum(0)))
+        sums = torch.stack((scores.masked_fill(~here, 0).sum(0), here.sum(0)))
         self._window = sums if self._window is None else self._window + sums
         return losses
 
@@ -173,7 +172,7 @@ class OGMGE(BranchScaler):
             torch._foreach_add_(grads, added)
         self.log(host.modalities, score=scores, rho=rho, k=factors)
 
-    def _noise(self, host: MultimodalHost) -> Iterable[tuple[list[Tensor], list[Tensor]]]:
+    def _noise(self, host: MultimodalHost) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
         """For each branch its gradients of more than one element, and noise of their standard deviations."""
         generator = None
         for parameters in own_parameters(host, self.min_ndim).values():
@@ -187,5 +186,5 @@ class OGMGE(BranchScaler):
             drawn = torch.randn(sum(g.numel() for g in grads), generator=generator, device=device)
             added = [n.view_as(g).to(g) for n, g in zip(drawn.split([g.numel() for g in grads]), grads)]
             spread = [g.std() for g in grads]
-            torch._foreach_mul_(added, [torch.where(s.isfinite(), s + 1e-8, 0) for s in spread])
+            torch._foreach_mul_(added, [(s + 1e-8).masked_fill(~s.isfinite(), 0) for s in spread])
             yield grads, added

@@ -10,11 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from registry import HOSTS, InputError
-from zoo.host import Batch, Features, MultimodalHost, Outputs
-
-_TAKEN = frozenset(
-    name for cls in (nn.Module, Hook) for name in dir(cls) if callable(getattr(cls, name)) and not name.startswith('__')
-)
+from zoo.host import Batch, Features, MultimodalHost, Outputs, check_key
 
 
 class Plugin(nn.Module, Hook):
@@ -45,8 +41,7 @@ class Plugin(nn.Module, Hook):
         object.__setattr__(self, '_held', {})
         object.__setattr__(self, 'logged', {})
         self.name = name or type(self).__name__
-        if not self.name.isidentifier():
-            raise InputError(f'The name of a plugin must be an identifier, got {self.name!r}.')
+        check_key('plugin', self.name)
 
     # ---- what a plugin defines
 
@@ -63,9 +58,11 @@ class Plugin(nn.Module, Hook):
             )
         for need in sorted(self.needs - host.offers):
             able = sorted(n for n, h in HOSTS.module_dict.items() if need in getattr(h, 'offers', ()))
+            how = host.offers_with.get(need)
             raise InputError(
                 f'{self.name} needs {need!r}, which this {type(host).__name__} does not offer (it offers '
-                f'{", ".join(sorted(host.offers)) or "nothing"}). Hosts that can: {", ".join(able) or "none"}.'
+                f'{", ".join(sorted(host.offers)) or "nothing"}{f"; it would with {how}" if how else ""}). '
+                f'Hosts that can: {", ".join(able) or "none"}.'
             )
 
     def on_inputs(self, host: MultimodalHost, batch: Batch) -> Batch:
@@ -92,11 +89,14 @@ class Plugin(nn.Module, Hook):
     # ---- what a plugin may use
 
     def generator(
-        self, host: MultimodalHost, device: torch.device | str = 'cpu', shared: bool = False
+        self, host: MultimodalHost, device: torch.device | str = 'cpu', shared: bool = False, purpose: str = ''
     ) -> torch.Generator:
-        """A random generator seeded by (run seed, plugin, iteration, and rank unless ``shared``): nothing to save."""
+        """A random generator seeded by (run seed, plugin, iteration, and rank unless ``shared``): nothing to save.
+
+        Two calls in one iteration begin the same stream; a different ``purpose`` begins another.
+        """
         clock = host.clock
-        key = (clock.seed, self.name, clock.iteration, -1 if shared else clock.rank)
+        key = (clock.seed, self.name, clock.iteration, -1 if shared else clock.rank, *([purpose] if purpose else []))
         digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
         return torch.Generator(device).manual_seed(int.from_bytes(digest, 'little') >> 1)
 
@@ -104,6 +104,8 @@ class Plugin(nn.Module, Hook):
         """Keep frozen modules (teachers) outside the module tree: not saved, not optimised, not reached by ``train()``;
         they follow the plugin to its device and are attributes of it."""
         for name, module in modules.items():
+            if name not in self._held and hasattr(self, name):
+                raise AttributeError(f'{name!r} is an attribute already; hold the module under another name.')
             self._held[name] = module.requires_grad_(False).eval()
 
     def log(self, modalities: Sequence[str] = (), **values: Tensor) -> None:
@@ -129,11 +131,13 @@ class Plugin(nn.Module, Hook):
             raise TypeError(
                 f'A plugin must not store a host, it would become its submodule: {name!r}. See `Plugin.hold`.'
             )
-        if name in _TAKEN:
-            raise AttributeError(f'{name!r} is a method of nn.Module or Hook; choose another name for the attribute.')
+        if callable(getattr(Plugin, name, None)) and not name.startswith('__'):
+            raise AttributeError(f'{name!r} is a method of every plugin; choose another name for the attribute.')
         super().__setattr__(name, value)
 
     def _apply(self, fn: Callable, recurse: bool = True) -> 'Plugin':
         for module in self._held.values():
             module._apply(fn, recurse)
+            if isinstance(module, MultimodalHost):
+                module.to(module.device)  # mmengine tells the preprocessor its device only here
         return super()._apply(fn, recurse)

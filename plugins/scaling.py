@@ -77,7 +77,7 @@ class BranchScaler(Plugin):
         if 'SGD' not in type(optimizer).__name__:
             self.warn_once(
                 'adaptive',
-                f'{self.name} scales gradients, which {type(optimizer).__name__} normalises away unless they fluctuate: '
+                f'{self.name} scales gradients, which {type(optimizer).__name__} normalises away where it is constant: '
                 "apply='lr' scales the rates instead.",
             )
         for parameters, factor in zip(own_parameters(host, self.min_ndim).values(), factors):

@@ -10,7 +10,7 @@
 import mmengine.registry as _mm
 
 from .errors import InputError, NameNotFound, nearest, unknown_name
-from .registry import SCOPE, Registry, build_from_config
+from .registry import SCOPE, Registry, build_from_config, check_arguments
 
 HOSTS = Registry('host', parent=_mm.MODELS)
 PLUGINS = Registry('plugin', parent=_mm.HOOKS)
@@ -56,6 +56,7 @@ __all__ = [
     'NameNotFound',
     'Registry',
     'build_from_config',
+    'check_arguments',
     'nearest',
     'unknown_name',
 ]

@@ -41,6 +41,10 @@ def build_from_config(
         raise InputError(
             f'The {registry.name} {dict(cfg)} has no "type". Known: {", ".join(sorted(registry.module_dict))}.'
         )
+    if not isinstance(kind, str) and not callable(kind):
+        raise InputError(f'The type of a {registry.name} must be a name or a class, got {kind!r}.')
+    if fixed := [key for key in given if key in kwargs]:
+        raise InputError(f'{" and ".join(fixed)} of the {registry.name} {kind} can not be chosen: leave it out.')
     if isinstance(kind, str) and '.' in kind and kind.split('.')[0] != SCOPE:
         return _build_foreign(kind, {**given, **kwargs}, registry)
     cls = lookup(kind, registry) if isinstance(kind, str) else kind
@@ -50,18 +54,24 @@ def build_from_config(
 
 def lookup(name: str, registry: mm.Registry) -> Callable:
     """The class or function registered as ``name``, whatever its case and underscores (``late_fusion`` finds
-    ``LateFusion``), or an error that proposes the nearest name."""
-    found = registry.get(name)
-    if found is None:
-        plain = {_squash(known): known for known in registry.module_dict}
-        found = registry.module_dict.get(plain.get(_squash(name)))
-    if found is None:
-        known, parent = set(registry.module_dict), registry.parent
-        if registry.name not in ('host', 'plugin'):  # all of mmengine's models and hooks would drown ours
-            while parent is not None:
-                known, parent = known | set(parent.module_dict), parent.parent
-        raise unknown_name(registry.name, name, known)
-    return found
+    ``LateFusion``), or an error that proposes the nearest name.
+
+    Parents are searched too, except for hosts and plugins: mmengine's models and hooks are neither. Its own ``get``
+    would import any module that is called like an unknown name.
+    """
+    own, tables = registry.module_dict, [registry.module_dict]
+    parent = None if registry.name in ('host', 'plugin') else registry.parent
+    while parent is not None:
+        tables.append(parent.module_dict)
+        parent = parent.parent
+    name = name.removeprefix(f'{SCOPE}.')
+    for table in tables:
+        if name in table:
+            return table[name]
+    plain = {_squash(known): known for known in own}
+    if _squash(name) in plain:
+        return own[plain[_squash(name)]]
+    raise unknown_name(registry.name, name, set().union(*tables))
 
 
 def _squash(name: str) -> str:

@@ -1,18 +1,17 @@
 """The contract that every host keeps: what goes in (`Batch`), what comes out (`Outputs`), and the road between."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import SyncBatchNorm, _NormBase
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_map_only
 
-from registry import InputError, unknown_name
+from registry import InputError, check_arguments, unknown_name
 from zoo.preprocessor import MultimodalPreprocessor
 
 ENCODE_ON = ('present', 'all', 'dense')
@@ -27,9 +26,9 @@ def map_target(target: Any, on_tensor: Callable, on_list: Callable) -> Any:
     return target if target is None else on_list(target)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, frozen=True)
 class Batch:
-    """What a host sees of one mini-batch.
+    """What a host sees of one mini-batch. It never changes: `replace` and the other methods make a new one.
 
     Attributes:
         inputs: Modality to tensor (B, C, ...). The tensor of an absent sample may hold anything, NaN included; a
@@ -50,7 +49,7 @@ class Batch:
 
     def __post_init__(self) -> None:
         if self.available is None:
-            self.available = self.present
+            object.__setattr__(self, 'available', self.present)
 
     def __len__(self) -> int:
         return len(self.present)
@@ -60,10 +59,12 @@ class Batch:
         """Where the inputs live."""
         return next(iter(self.inputs.values())).device
 
-    @cached_property
+    @property
     def mask(self) -> Tensor:
         """``present`` (B, M) on the device of the inputs; fusion blocks receive this copy."""
-        return self.present.to(self.device, non_blocking=True)
+        if '_mask' not in self.__dict__:  # `cached_property` takes a lock, at which torch.compile breaks its graph
+            object.__setattr__(self, '_mask', self.present.to(self.device, non_blocking=True))
+        return self._mask
 
     def replace(self, **changes: Any) -> 'Batch':
         """A copy with some attributes exchanged."""
@@ -120,9 +121,15 @@ class Batch:
 
 
 class Features(dict):
-    """Modality to its features: a tensor (B, C, ...) or a list, finest first. ``size``: (H, W, ...) of the inputs."""
+    """Modality to its features: a tensor (B, C, ...) or a list, finest first.
+
+    Attributes:
+        size: (H, W, ...) of the input of the host's first modality.
+        encoded: The features before plugins acted on them; None where none did.
+    """
 
     size: tuple[int, ...] = ()
+    encoded: 'Features | None' = None
 
     @classmethod
     def of(cls, features: Mapping[str, Any], size: Sequence[int]) -> 'Features':
@@ -136,13 +143,11 @@ class Features(dict):
     def select(self, rows: Tensor) -> 'Features':
         """The features of the samples that the bool mask ``rows`` (B,), on the CPU, names."""
         index = rows.nonzero().squeeze(1)
-        return Features.of(
-            {
-                m: tree_map(lambda x: x.index_select(0, index.to(x.device, non_blocking=True)), f)
-                for m, f in self.items()
-            },
-            self.size,
-        )
+
+        def pick(x: Tensor) -> Tensor:
+            return x.index_select(0, index.to(x.device, non_blocking=True))
+
+        return Features.of({m: tree_map_only(Tensor, pick, f) for m, f in self.items()}, self.size)
 
 
 class Outputs(NamedTuple):
@@ -196,11 +201,12 @@ class MultimodalHost(BaseModel):
             plugin dropped them (published training that drops at fusion); or ``'dense'``, all, zeros for absent ones.
 
     Raises:
-        InputError: No modality, a name twice, or one that is not an identifier.
+        InputError: No modality, a name twice, or one that is not an identifier or that ``nn.ModuleDict`` has taken.
     """
 
     separable = True  # encoders do not see each other: subsets can be re-fused from one encoding
     offers: frozenset[str] = frozenset()  # of 'features', 'unimodal', 'sample_losses': what plugins may ask for
+    offers_with: Mapping[str, str] = {}  # for what only some arguments make it offer: those arguments, in words
 
     def __init__(
         self,
@@ -209,15 +215,14 @@ class MultimodalHost(BaseModel):
         encode_on: str = 'present',
     ) -> None:
         if not isinstance(data_preprocessor, nn.Module):
+            check_arguments(MultimodalPreprocessor, 'data preprocessor', (), data_preprocessor or {})
             data_preprocessor = MultimodalPreprocessor(**(data_preprocessor or {}))
         super().__init__(data_preprocessor=data_preprocessor)
         modalities = (modalities,) if isinstance(modalities, str) else tuple(modalities)
-        if (
-            not modalities
-            or len(set(modalities)) < len(modalities)
-            or not all(str(m).isidentifier() for m in modalities)
-        ):
+        if not modalities or len(set(modalities)) < len(modalities):
             raise InputError(f'modalities must be one or more different identifiers, got {list(modalities)}.')
+        for m in modalities:
+            check_key('modality', m)
         if encode_on not in ENCODE_ON:
             raise unknown_name('way to encode (encode_on)', encode_on, ENCODE_ON)
         self.modalities = modalities
@@ -331,17 +336,24 @@ class MultimodalHost(BaseModel):
         device = next(self.parameters()).device
         return self.decode(self.fuse(features, present.to(device, non_blocking=True)), features)
 
-    def run_subsets(self, batch: Batch, masks: Tensor) -> Iterator[Outputs | None]:
+    def run_subsets(self, batch: Batch, masks: Tensor, features: Features | None = None) -> Iterator[Outputs | None]:
         """One `Outputs` for each mask, over the rows that keep a modality under it; None where no row does.
 
-        A separable host encodes once and re-fuses; any other runs again.
+        A separable host encodes once and re-fuses; any other runs again. In eval mode both equal `run` on the
+        restricted batch; in training norm layers that use the batch's statistics make a difference.
 
         Args:
             batch: The complete batch.
             masks: (S, M) or (S, B, M) bool, columns as in ``host.modalities``.
+            features: Those of the same batch (``outputs.features``), which a separable host then does not encode again.
         """
         batch = self.own(batch, check=False)
-        features = Features.of(self.encode(batch), self._size(batch)) if self.separable else None
+        if not self.separable:
+            features = None
+        elif features is None:
+            features = Features.of(self.encode(batch), self._size(batch))
+        else:
+            features = features if features.encoded is None else features.encoded
         for mask in masks:
             part = batch.restrict(mask)
             rows = part.present.any(1)
@@ -366,7 +378,7 @@ class MultimodalHost(BaseModel):
         if self.encode_on == 'dense' or torch.compiler.is_compiling():
             present = rows.to(x.device, non_blocking=True) if present is None else present
             keep = _masker(present)
-            return tree_map(keep, module(keep(x)))
+            return tree_map_only(Tensor, keep, module(keep(x)))
         size, count = len(rows), int(rows.sum())
         index = None
         if count == 0:
@@ -379,8 +391,8 @@ class MultimodalHost(BaseModel):
         if count == size:
             return encoded
         if count == 0:  # a zero gradient, not None: DDP then needs no search for unused parameters
-            return tree_map(lambda y: (0 * y).repeat(size, *[1] * (y.ndim - 1)), encoded)
-        return tree_map(lambda y: y.new_zeros(size, *y.shape[1:]).index_copy(0, index, y), encoded)
+            return tree_map_only(Tensor, lambda y: (0 * y).repeat(size, *[1] * (y.ndim - 1)), encoded)
+        return tree_map_only(Tensor, lambda y: y.new_zeros(size, *y.shape[1:]).index_copy(0, index, y), encoded)
 
     def encode_modality(self, module: nn.Module, batch: Batch, modality: str) -> Any:
         """`encode_rows` on the rows that ``encode_on`` names."""
@@ -399,23 +411,30 @@ class MultimodalHost(BaseModel):
             InputError: A plugin needs what the host does not offer, or two plugins own the training step.
         """
         for plugin in plugins:
+            if not hasattr(plugin, 'attach'):
+                raise InputError(
+                    f'plug takes plugins, got {plugin!r}; PLUGINS.build makes one from a name or a config.'
+                )
             if plugin.name in self.plugins:
                 raise InputError(
                     f'A plugin named {plugin.name!r} is attached already; give the second one another name.'
                 )
+            owners = [p.name for p in (*self.plugins.values(), plugin) if p.owns_step]
+            if len(owners) > 1:
+                raise InputError(f'Only one plugin can own the training step, got {" and ".join(owners)}.')
             with preserved_random_state(self.device):
                 plugin.attach(self)
             self.plugins[plugin.name] = plugin.to(self.device)
-            if len(owners := [p.name for p in self.plugins.values() if p.owns_step]) > 1:
-                raise InputError(f'Only one plugin can own the training step, got {" and ".join(owners)}.')
         return self
 
     def acting(self, point: str) -> list[nn.Module]:
-        """The plugins that act at ``point`` now: those that only look come first, else the config's order holds."""
+        """The plugins that act at ``point`` now: those that only look come first, else the config's order holds.
+
+        In eval mode and inside `aside` only structural ones act, and only on the features.
+        """
+        plugins = list(self.plugins.values())
         if not self.training or self._aside:
-            plugins = [p for p in self.plugins.values() if p.structural]
-        else:
-            plugins = list(self.plugins.values())
+            plugins = [p for p in plugins if p.structural and point == 'on_features']
         return sorted(plugins, key=lambda p: point not in p.looks)
 
     def on_gradients(self, optimizer: torch.optim.Optimizer) -> None:
@@ -424,9 +443,13 @@ class MultimodalHost(BaseModel):
             plugin.on_gradients(self, optimizer)
 
     @contextmanager
-    def aside(self) -> Iterator[None]:
-        """An extra pass without a trace: running statistics and random states stay, non-structural plugins are off."""
-        norms = [m for m in self.modules() if isinstance(m, _NormBase) and m.training and m.track_running_stats]
+    def aside(self, update_statistics: bool = False) -> Iterator[None]:
+        """An extra pass without a trace: running statistics and random states stay, non-structural plugins are off.
+
+        Args:
+            update_statistics: Let running statistics follow the extra pass: published training that does so.
+        """
+        norms = [] if update_statistics else [m for m in self.modules() if _tracks(m)]
         outer, self._aside = self._aside, True
         for norm in norms:
             norm.track_running_stats = False
@@ -466,25 +489,41 @@ class MultimodalHost(BaseModel):
     ) -> Batch:
         """A `Batch` of what ``forward`` was given, checked."""
         if not isinstance(inputs, Mapping) or not inputs:
-            raise InputError(f'inputs must be a mapping of modality to tensor, got {type(inputs).__name__}.')
-        size = len(next(iter(inputs.values())))
-        names = tuple(modalities or (self.modalities if present is not None else inputs))
-        if present is None:
-            present = torch.ones(size, len(names), dtype=torch.bool)
-        if present.dtype != torch.bool or present.shape != (size, len(names)):
-            raise InputError(
-                f'present must be bool of shape (B, M) = ({size}, {len(names)}) with columns {", ".join(names)}, '
-                f'got {present.dtype} of shape {tuple(present.shape)}.'
-            )
+            raise InputError(f'inputs must be a mapping of at least one modality to its tensor, got {_what(inputs)}.')
+        names = tuple(modalities or self.modalities)
+        size = None
         for m, x in inputs.items():
             if m not in names:
                 raise unknown_name('modality', m, names)
+            if not isinstance(x, Tensor) or x.ndim < 2:
+                raise InputError(f'Input {m!r} must be a tensor (B, C, ...), got {_what(x)}.')
+            size = len(x) if size is None else size
             if len(x) != size:
                 raise InputError(f'Input {m!r} has {len(x)} samples where the first modality has {size}.')
-        for m, here in zip(names, present.cpu().any(0).tolist()):
-            if here and m not in inputs:
-                raise InputError(f'present claims {m!r} for some sample, but inputs has only {", ".join(inputs)}.')
-        return Batch(inputs, present.cpu(), names, target, info=info)
+        if present is None:
+            present = torch.tensor([m in inputs for m in names]).repeat(size, 1)
+        if not isinstance(present, Tensor) or present.dtype != torch.bool or present.shape != (size, len(names)):
+            raise InputError(
+                f'present must be bool of shape (B, M) = ({size}, {len(names)}) with columns {", ".join(names)}, '
+                f'got {_what(present)}.'
+            )
+        present = present.cpu()
+        if not torch.compiler.is_compiling():
+            for m, here in zip(names, present.any(0).tolist()):
+                if here and m not in inputs:
+                    raise InputError(f'present claims {m!r} for some sample, but inputs has only {", ".join(inputs)}.')
+
+        def check(leaf: Any) -> None:
+            if not isinstance(leaf, Sized) or (isinstance(leaf, Tensor) and not leaf.ndim) or len(leaf) != size:
+                raise InputError(
+                    f'target must be a tensor (B, ...) or a list of length B = {size}, or a dict of these, '
+                    f'got {_what(leaf)}.'
+                )
+
+        map_target(target, check, check)
+        if info is not None and len(info) != size:
+            raise InputError(f'info must be a list of length B = {size}, got {len(info)}.')
+        return Batch(inputs, present, names, target, info=info)
 
     def own(self, batch: Batch, check: bool = True) -> Batch:
         """The host's own columns of a batch, with a blank input for a modality that it does not carry.
@@ -501,12 +540,16 @@ class MultimodalHost(BaseModel):
         return batch
 
     def _on_features(self, batch: Batch, features: Features) -> Features:
+        encoded = features
         for plugin in self.acting('on_features'):
-            features = Features.of(plugin.on_features(self, batch, features), features.size)
+            given = Features.of(dict(features), encoded.size)  # a copy, or `encoded` could be changed in place
+            features = Features.of(plugin.on_features(self, batch, given), encoded.size)
+        if features is not encoded:
+            features.encoded = encoded
         return features
 
     def _size(self, batch: Batch) -> tuple[int, ...]:
-        return tuple(next(iter(batch.inputs.values())).shape[2:])
+        return tuple(batch.inputs[self.modalities[0]].shape[2:])
 
 
 @contextmanager
@@ -514,6 +557,29 @@ def preserved_random_state(device: torch.device) -> Iterator[None]:
     """Put torch's random states (CPU, and that of ``device``) back at the end."""
     with torch.random.fork_rng(devices=[device] if device.type == 'cuda' else []):
         yield
+
+
+def check_key(kind: str, name: Any) -> None:
+    """Refuse a name that can not be a key of ``nn.ModuleDict`` and ``nn.ParameterDict``.
+
+    Raises:
+        InputError: It is not an identifier, or they have an attribute of that name.
+    """
+    if not isinstance(name, str) or not name.isidentifier():
+        raise InputError(f'The name of a {kind} must be an identifier, got {name!r}.')
+    if any(hasattr(table, name) for table in (nn.ModuleDict(), nn.ParameterDict())):
+        raise InputError(f'A {kind} can not be named {name!r}: torch.nn.ModuleDict has an attribute of that name.')
+
+
+def _tracks(module: nn.Module) -> bool:
+    return isinstance(module, _NormBase) and module.training and module.track_running_stats
+
+
+def _what(value: Any) -> str:
+    """A value in the words of an error message."""
+    if isinstance(value, Tensor):
+        return f'{value.dtype} of shape {tuple(value.shape)}'
+    return f'{type(value).__name__} of length {len(value)}' if isinstance(value, Sized) else repr(value)
 
 
 def _masker(rows: Tensor) -> Callable[[Tensor], Tensor]:

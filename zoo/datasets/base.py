@@ -96,28 +96,8 @@ class MultimodalDataset(Dataset):
             InputError: No modality present; one without tensor, of another shape than (C, H, W) or another size than
                 the others; NaN or Inf in it; a label out of range; a mask or boxes that do not fit the image.
         """
-        inputs, present = sample['inputs'], sample['present'].tolist()
-        if not any(present):
-            raise InputError(f'{source}: none of its modalities ({", ".join(self.modalities)}) is present.')
-        sizes = {}
-        for modality, here in zip(self.modalities, present):
-            if not here:
-                continue
-            x, channels = inputs.get(modality), self.channels[modality]
-            if x is None:
-                raise InputError(f'{source}: {modality} is marked as present but has no tensor.')
-            if x.ndim != 3 or x.shape[0] != channels or 0 in x.shape:
-                raise InputError(f'{source}: {modality} has the shape {tuple(x.shape)}, expected ({channels}, H, W).')
-            # the sum is the cheap test; a large but finite image may overflow it
-            if x.is_floating_point() and not x.sum().isfinite() and (bad := (~x.isfinite()).sum().item()):
-                raise InputError(f'{source}: {modality} holds NaN or Inf in {bad} of {x.numel()} values.')
-            sizes[modality] = tuple(x.shape[1:])
-        if len(set(sizes.values())) > 1:
-            listed = ', '.join(f'{m} {h}x{w}' for m, (h, w) in sizes.items())
-            raise InputError(
-                f'{source}: the modalities differ in size (H x W): {listed}. The transform Resize aligns them.'
-            )
-        self._check_target(sample.get('target'), next(iter(sizes.values())), source)
+        size = check_inputs(sample['inputs'], sample['present'], self.modalities, source, self.channels)
+        self._check_target(sample.get('target'), size, source)
 
     def _check_target(self, target: Any, size: tuple[int, int], source: str) -> None:
         if isinstance(target, Tensor) and target.ndim == 2 and tuple(target.shape) != size:
@@ -133,6 +113,48 @@ class MultimodalDataset(Dataset):
         if low < 0 or high >= self.num_classes:
             wrong = low if low < 0 else high
             raise InputError(f'{source}: label {wrong} is out of range, expected 0..{self.num_classes - 1}.')
+
+
+def check_inputs(
+    inputs: Mapping[str, Tensor],
+    present: Tensor,
+    modalities: Sequence[str],
+    source: str,
+    channels: Mapping[str, int] | None = None,
+) -> tuple[int, ...]:
+    """Refuse inputs that no host could use; returns the size (H, W, ...) that all present ones share.
+
+    Args:
+        inputs: Modality to tensor (C, H, W), or (C, ...) where ``channels`` is None.
+        present: (M,) bool.
+        modalities: The names of the columns of ``present``.
+        source: What the message begins with.
+        channels: What C must be.
+
+    Raises:
+        InputError: See `MultimodalDataset.check_sample`.
+    """
+    here = present.tolist()
+    if not any(here):
+        raise InputError(f'{source}: none of its modalities ({", ".join(modalities)}) is present.')
+    sizes = {}
+    for modality in (m for m, is_here in zip(modalities, here) if is_here):
+        x = inputs.get(modality)
+        if x is None:
+            raise InputError(f'{source}: {modality} is marked as present but has no tensor.')
+        if channels is not None and (x.ndim != 3 or x.shape[0] != channels[modality] or 0 in x.shape):
+            expected = f'({channels[modality]}, H, W)'
+            raise InputError(f'{source}: {modality} has the shape {tuple(x.shape)}, expected {expected}.')
+        # the sum is the cheap test; a large but finite image may overflow it
+        if x.is_floating_point() and not x.sum().isfinite() and (bad := (~x.isfinite()).sum().item()):
+            raise InputError(f'{source}: {modality} holds NaN or Inf in {bad} of {x.numel()} values.')
+        sizes[modality] = tuple(x.shape[1:])
+    if len(set(sizes.values())) > 1:
+        listed = ', '.join(f'{m} {"x".join(map(str, size))}' for m, size in sizes.items())
+        raise InputError(
+            f'{source}: the modalities differ in size (H x W): {listed}. The transform Resize aligns them.'
+        )
+    return next(iter(sizes.values()))
 
 
 def check_boxes(target: Mapping[str, Tensor], size: tuple[int, int], source: str) -> None:

@@ -20,8 +20,9 @@ class Difficulty:
     """How readable each sensor is. Ranges are drawn from uniformly, once per scene; grey levels are of 0..255.
 
     Args:
-        digit_side: How large a single digit is drawn, as a share of the image's shorter side, 0.2..1.
+        digit_side: How large a single digit is drawn, as a share of the image's shorter side, 0.3..1.
         rgb_opacity: How much of the digit covers the photograph, 0..1.
+        rgb_light: Brightness of the photograph, 0..1; the less, the better its light digit shows.
         rgb_noise: Standard deviation of the camera's noise, in grey levels.
         depth_relief: How far the digit stands out, in grey levels.
         depth_noise: Standard deviation, in grey levels.
@@ -30,30 +31,31 @@ class Difficulty:
         ir_noise: Standard deviation, in grey levels.
 
     Raises:
-        InputError: A range that is not (low, high) with 0 <= low <= high, or a negative figure.
+        InputError: A range that is not (low, high) within its limits, low first, or a number out of its range.
     """
 
     digit_side: tuple[float, float] = (0.7, 0.95)
-    rgb_opacity: tuple[float, float] = (0.15, 0.55)
-    rgb_noise: float = 6.0
-    depth_relief: tuple[float, float] = (25.0, 45.0)
-    depth_noise: float = 2.0
-    ir_contrast: tuple[float, float] = (15.0, 45.0)
+    rgb_opacity: tuple[float, float] = (0.05, 0.95)
+    rgb_light: float = 0.55
+    rgb_noise: float = 4.0
+    depth_relief: tuple[float, float] = (15.0, 50.0)
+    depth_noise: float = 6.0
+    ir_contrast: tuple[float, float] = (30.0, 60.0)
     ir_blur: float = 0.03
-    ir_noise: float = 20.0
+    ir_noise: float = 10.0
 
     def __post_init__(self) -> None:
-        ranges = {'digit_side': (0.2, 1), 'rgb_opacity': (0, 1), 'depth_relief': (0, 255), 'ir_contrast': (0, 255)}
+        ranges = {'digit_side': (0.3, 1), 'rgb_opacity': (0, 1), 'depth_relief': (0, 255), 'ir_contrast': (0, 255)}
         for name, (least, most) in ranges.items():
             value = getattr(self, name)
             pair = tuple(value) if isinstance(value, (tuple, list)) else ()
-            if len(pair) != 2 or not least <= pair[0] <= pair[1] <= most:
+            if len(pair) != 2 or any(isinstance(v, str) for v in pair) or not least <= pair[0] <= pair[1] <= most:
                 raise InputError(f'{name} is a range (low, high) within {least}..{most}, got {value!r}.')
             object.__setattr__(self, name, tuple(float(v) for v in pair))
-        for name in ('rgb_noise', 'depth_noise', 'ir_blur', 'ir_noise'):
+        for name, most in {'rgb_light': 1, 'rgb_noise': 255, 'depth_noise': 255, 'ir_blur': 1, 'ir_noise': 255}.items():
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 256:
-                raise InputError(f'{name} is a number in 0..255, got {value!r}.')
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= most:
+                raise InputError(f'{name} is a number in 0..{most}, got {value!r}.')
             object.__setattr__(self, name, float(value))
 
 
@@ -153,7 +155,7 @@ def _records(strokes: Tensor, shown: np.ndarray, scene: Tensor, noise: Tensor, d
     size = tuple(strokes.shape[-2:])
     records = np.zeros(len(strokes), record_type(size, strokes.shape[1]))
     ink = strokes.amax(1, keepdim=True)  # (B, 1, H, W)
-    photo = photographs(scene[:, 2:6], size)
+    photo = photographs(scene[:, 2:6], size)  # the infrared sensor sees it in its own light
     records['rgb'] = _grey_levels(see_rgb(ink, photo, scene[:, 6:10], noise[:, :3], difficulty))
     records['depth'] = _grey_levels(see_depth(ink, scene[:, 10:13], noise[:, 3:4], difficulty))
     records['ir'] = _grey_levels(see_ir(ink, photo, scene[:, 13:14], noise[:, 4:5], difficulty))
@@ -171,6 +173,7 @@ def see_rgb(ink: Tensor, photo: Tensor, draws: Tensor, noise: Tensor, difficulty
     low, high = difficulty.rgb_opacity
     opacity = ink * (low + (high - low) * draws[:, 0]).view(-1, 1, 1, 1)
     colour = 128 + 127 * draws[:, 1:4, None, None]
+    photo = difficulty.rgb_light * photo
     return photo + opacity * (colour - photo) + difficulty.rgb_noise * noise
 
 

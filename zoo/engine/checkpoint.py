@@ -69,6 +69,9 @@ def load(path: str | Path, trust: bool = False) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise InputError(f'No checkpoint {str(path)!r}.')
+    with open(path, 'rb') as file:
+        if file.read(2) not in (b'PK', b'\x80\x02'):  # zip, or torch's format before 1.6
+            raise InputError(f'{str(path)!r} can not be read as a checkpoint: it is neither a zip nor a pickle file.')
     try:
         checkpoint = torch.load(path, map_location='cpu', weights_only=not trust)
     except Exception as error:  # torch and pickle raise a dozen kinds here

@@ -1,7 +1,9 @@
 """What the tools share: an error of the user's ends in one line and exit code 2."""
 
 import functools
+import gc
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable
@@ -9,6 +11,7 @@ from pathlib import Path
 
 import torch.distributed as dist
 from rich.console import Console
+from rich.markup import escape
 
 from registry import InputError, NameNotFound
 
@@ -26,17 +29,21 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
         except (InputError, NameNotFound) as error:
             if os.environ.get('COUNTERPOISE_TRACEBACK'):
                 raise
-            Console(stderr=True, soft_wrap=True, highlight=False).print(f'[bold red]error:[/] {_escape(str(error))}')
+            line = escape(_one_line(str(error)))
+            Console(stderr=True, soft_wrap=True, highlight=False).print(f'[bold red]error:[/] {line}')
             sys.exit(2)
         except KeyboardInterrupt:
             Console(stderr=True).print('stopped; --resume continues from the last checkpoint')
             sys.exit(130)
         finally:
             if dist.is_available() and dist.is_initialized():
-                dist.destroy_process_group()  # without it processes may abort at exit
+                gc.collect()  # a DDP wrapper that still lives keeps the group's threads, and the process aborts at exit
+                dist.destroy_process_group()
 
     return run
 
 
-def _escape(text: str) -> str:
-    return ' '.join(text.replace('[', '\\[').split('\n'))
+def _one_line(text: str) -> str:
+    if 'Original Traceback' in text:  # an error that a data loading worker sent
+        text = re.split(r'(?:InputError|NameNotFound): ', text)[-1]
+    return ' '.join(text.split('\n')).strip()

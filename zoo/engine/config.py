@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.config import Config, ConfigDict
 
 from registry import PLUGINS, InputError, NameNotFound, nearest, unknown_name
 
@@ -122,7 +122,10 @@ def _value(node: ast.expr, shape: str) -> Any:
 
 
 def parse_options(pairs: Iterable[str]) -> dict[str, Any]:
-    """``['optim_wrapper.optimizer.lr=0.1']`` to a dict; values are Python literals, or else strings.
+    """Values are Python literals with bare words as strings; what does not parse is a string as it stands.
+
+    >>> parse_options(['optim_wrapper.optimizer.lr=0.1', 'model.modalities=[rgb, ir]', 'root=/my data'])
+    {'optim_wrapper.optimizer.lr': 0.1, 'model.modalities': ['rgb', 'ir'], 'root': '/my data'}
 
     Raises:
         InputError: A pair without ``=``.
@@ -133,9 +136,9 @@ def parse_options(pairs: Iterable[str]) -> dict[str, Any]:
         if not equals or not key:
             raise InputError(f'--cfg-options takes key=value, got {pair!r}.')
         try:
-            options[key] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            options[key] = DictAction._parse_iterable(value)
+            options[key] = _value(ast.parse(value.strip(), mode='eval').body, key)
+        except (SyntaxError, InputError):
+            options[key] = value
     return options
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from registry import DATASETS, InputError
+from zoo.datasets import MultimodalDataset, check_inputs
 
 
 class EpochSampler(Sampler):
@@ -54,10 +55,14 @@ class EpochSampler(Sampler):
 
 class SeededDataset(Dataset):
     """Makes the randomness of a sample a function of (seed, epoch, index): the number of workers, prefetching and
-    resuming then change nothing. The states of Python, numpy and torch are put back after each sample."""
+    resuming then change nothing. The states of Python, numpy and torch are put back after each sample.
+
+    Samples of a data set that is not of the zoo's own base class, which checks them itself, are checked here.
+    """
 
     def __init__(self, dataset: Dataset, seed: int) -> None:
         self.dataset, self.seed = dataset, seed
+        self.foreign = not isinstance(dataset, MultimodalDataset)
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -70,7 +75,11 @@ class SeededDataset(Dataset):
         np.random.seed(seed)  # users' data sets draw from the legacy state
         torch.default_generator.manual_seed(seed)
         try:
-            return self.dataset[index]
+            sample = self.dataset[index]
+            if self.foreign:
+                source = f'{type(self.dataset).__name__}[{index}]'
+                check_inputs(sample['inputs'], sample['present'], self.dataset.modalities, source)
+            return sample
         finally:
             random.setstate(states[0])
             np.random.set_state(states[1])

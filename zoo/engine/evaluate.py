@@ -56,7 +56,7 @@ def evaluate_checkpoint(
     ckpt.load_weights(host, saved, path)
     parse_subsets((cfg.get('test_cfg') or {}).get('subsets', 'all'), host.modalities)
     loader = build_dataloader(cfg.test_dataloader, False, 0, rank, world, target.type == 'cuda')
-    check_modalities(host, loader.dataset.dataset, 'test_dataloader')
+    check_dataset(host, loader.dataset.dataset, 'test_dataloader')
     out = out or Path(path).parent
     make_writable(out)
     return evaluate(host, loader, cfg, saved, Path(path), out)
@@ -81,8 +81,8 @@ def evaluate(
     return result
 
 
-def check_modalities(host: MultimodalHost, dataset: Any, where: str) -> None:
-    """Refuse a data set that lacks all or some of the host's modalities.
+def check_dataset(host: MultimodalHost, dataset: Any, where: str) -> None:
+    """Refuse a data set that lacks one of the host's modalities, or has more classes.
 
     Raises:
         InputError: Names the modalities of both.
@@ -91,6 +91,9 @@ def check_modalities(host: MultimodalHost, dataset: Any, where: str) -> None:
         if m not in dataset.modalities:
             error = unknown_name(f'modality (of the host, in {where})', m, dataset.modalities)
             raise InputError(f'{error} The host wants {", ".join(host.modalities)}.')
+    classes, known = getattr(dataset, 'num_classes', None), getattr(host, 'num_classes', None)
+    if classes and known and classes > known:
+        raise InputError(f'{where}: the data set has {classes} classes, the host num_classes={known}.')
 
 
 def make_writable(folder: Path) -> None:

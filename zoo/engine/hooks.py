@@ -1,13 +1,15 @@
 """Hooks of the runner: what is logged without waiting for the device, checkpoints, and a progress bar."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.hooks import Hook, RuntimeInfoHook
+from mmengine.runner import LogProcessor
 from torch import Tensor
 
-from registry import InputError
+from registry import LOG_PROCESSORS, InputError
 
 from .checkpoint import POINTER, write_text
 from .progress import progress_bar
@@ -52,6 +54,16 @@ class DeferredInfoHook(RuntimeInfoHook):
             for name, number in zip(names, numbers):
                 runner.message_hub.update_scalar(name, number)
             self.pending.clear()
+
+
+@LOG_PROCESSORS.register_module()
+class QuietLogProcessor(LogProcessor):
+    """mmengine's, with what plugins log left out of the printed line; files and visualizers get all of it."""
+
+    def get_log_after_iter(self, runner: Any, batch_idx: int, mode: str) -> tuple[dict, str]:
+        """(all values, the line to print)."""
+        tag, line = super().get_log_after_iter(runner, batch_idx, mode)
+        return tag, re.sub(r'  plugin/\S+: \S+', '', line)
 
 
 class CheckpointHook(Hook):

@@ -16,19 +16,19 @@ from mmengine.runner import Runner as BaseRunner
 from mmengine.runner import set_random_seed
 from torch import nn
 
-from registry import LOOPS, InputError
+from registry import LOOPS, METRICS, PARAM_SCHEDULERS, InputError
 from zoo.host import MultimodalHost
 
 from . import checkpoint as ckpt
 from .config import check_config, plain_config
 from .data import build_dataloader
 from .devices import pick_device, start_processes, under_torchrun
-from .evaluate import build_host, check_modalities, evaluate, make_writable
+from .evaluate import build_host, check_dataset, evaluate, make_writable
 from .hooks import CheckpointHook, DeferredInfoHook, ProgressHook
 from .optim import BranchOptimWrapper, build_optim_wrapper
 from .sweep import Sweep
 
-_NOISE = ('Hooks will be executed', 'Distributed training is not used', '"FileClient"', 'Working directory')
+_NOISE = ('Hooks will be executed', 'Exp name')
 
 
 class Runner(BaseRunner):
@@ -66,7 +66,12 @@ class Runner(BaseRunner):
             if loader := cfg.get(f'{stage}_dataloader'):
                 cuda = self.target_device.type == 'cuda'
                 loaders[stage] = build_dataloader(loader, stage == 'train', randomness['seed'], rank, world, cuda)
-                check_modalities(host, loaders[stage].dataset.dataset, f'{stage}_dataloader')
+                check_dataset(host, loaders[stage].dataset.dataset, f'{stage}_dataloader')
+        for stage in ('val', 'test'):
+            if stage in loaders:
+                METRICS.build(cfg[f'{stage}_evaluator'])
+        for scheduler in _listed(cfg.get('param_scheduler')):
+            PARAM_SCHEDULERS.find(scheduler.get('type', ''))
         self.test_loader = loaders.pop('test', None)
         loops, optim_wrapper = {'train': None, 'val': None}, None
         for stage, loader in loaders.items():
@@ -94,7 +99,7 @@ class Runner(BaseRunner):
             custom_hooks=cfg.get('custom_hooks'),
             launcher=launcher,
             env_cfg=cfg.get('env_cfg', {}),
-            log_processor=cfg.get('log_processor'),
+            log_processor={'type': 'QuietLogProcessor', **cfg.get('log_processor', {})},
             log_level=cfg.get('log_level', 'INFO'),
             visualizer=cfg.get('visualizer'),
             default_scope='zoo',
@@ -299,3 +304,7 @@ class Runner(BaseRunner):
     def _geometry(self) -> dict[str, int]:
         loader = self.train_dataloader
         return {'batch_size': loader.batch_size, 'loader_length': len(loader), 'world_size': self.world_size}
+
+
+def _listed(value: Any) -> list:
+    return list(value) if isinstance(value, (list, tuple)) else [value] if value else []

@@ -127,12 +127,11 @@ class Sweep:
             table.add_row(*cells, style='bold' if complete else None)
         if len(self.rows) > 1:
             average = self.average
-            blank = [''] * (len(self.modalities) - 1)
-            table.add_section()
-            table.add_row('all', *blank, _text(average['score_all']), '', '')
+            table.caption = f'average over all {len(self.rows)} subsets {_text(average["score_all"])} %'
             if average['score_incomplete'] is not None:
-                values = _text(average['score_incomplete']), _text(average['pcr_incomplete'])
-                table.add_row('incomplete', *blank, *values, '')
+                score, pcr = _text(average['score_incomplete']), _text(average['pcr_incomplete'])
+                table.caption += f'\nover the incomplete ones {score} %, PCR {pcr} %'
+            table.caption_justify = 'left'
         return table
 
 

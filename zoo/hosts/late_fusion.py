@@ -34,6 +34,9 @@ class LateFusion(MultimodalHost):
     """
 
     offers = frozenset({'features', 'unimodal', 'sample_losses'})
+    offers_with: Mapping[str, str] = {
+        'unimodal': 'aux_heads=True, or a fusion that adds (Sum, or Concat without out_channels)'
+    }
 
     def __init__(
         self,
@@ -133,7 +136,7 @@ class LateFusion(MultimodalHost):
 def build_encoder(encoder: str | Mapping, in_chans: int) -> nn.Module:
     """An encoder from a config, a registered name, or the name of a timm model."""
     if isinstance(encoder, str):
-        encoder = {'type': encoder} if ENCODERS.get(encoder) else {'model': encoder}
+        encoder = {'type': encoder} if encoder in ENCODERS.module_dict else {'model': encoder}
     return ENCODERS.build({'type': 'TimmEncoder', **encoder}, default_args={'in_chans': in_chans})
 
 

@@ -80,7 +80,13 @@ class Resize(Geometry):
         self.size = image_size(size)
 
     def draw(self, height: int, width: int) -> Move:
-        return lambda x: F.resize(x, list(self.size), antialias=True)
+        return self._resize
+
+    def _resize(self, x: Tensor) -> Tensor:
+        size = list(self.size)
+        if isinstance(x, tv_tensors.Mask):  # torchvision's own rule for masks lies up to half a pixel off the image
+            return F.resize(_plain(x)[None], size, interpolation=F.InterpolationMode.NEAREST_EXACT)[0]
+        return F.resize(x, size, antialias=True)
 
 
 @TRANSFORMS.register_module()

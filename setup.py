@@ -1,0 +1,46 @@
+"""Packaging of Counterpoise. The lower bounds were installed together and the tests run with them."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r"__version__ = '(.+?)'", (HERE / 'zoo' / '__init__.py').read_text(encoding='utf8')).group(1)
+
+REQUIRED = [
+    'torch>=2.11',
+    'torchvision',
+    'timm>=1.0.20',
+    'onedl-mmengine>=0.10.9',
+    'onedl-mmcv>=2.3',
+    'onedl-mmsegmentation>=1.4',
+    'segmentation-models-pytorch>=0.5',
+    'einops>=0.8',
+    'numpy>=1.26',
+    'pillow>=10',
+    'scikit-learn>=1.4',
+    'matplotlib>=3.8',
+    'opencv-python>=4.9',  # mmengine imports it without asking for it
+    'rich>=13.7',
+    'tensorboard>=2.16',
+]
+DETECTION = ['ultralytics>=8.3']  # AGPL-3.0: see "Licences" in the README
+DEV = ['pytest>=8', 'pytest-timeout>=2.3', 'ruff>=0.9', 'pre-commit>=4']
+
+setup(
+    name='counterpoise',
+    version=VERSION,
+    description='A modular zoo of multimodal vision models with balancing plugins',
+    long_description=(HERE / 'README.md').read_text(encoding='utf8') if (HERE / 'README.md').exists() else '',
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    python_requires='>=3.10',
+    packages=find_packages(include=['registry', 'registry.*', 'zoo', 'zoo.*', 'plugins', 'plugins.*']),
+    install_requires=REQUIRED,
+    extras_require={'detection': DETECTION, 'dev': DEV, 'all': DETECTION + DEV},
+    classifiers=[
+        'Programming Language :: Python :: 3',
+        'Topic :: Scientific/Engineering :: Artificial Intelligence',
+    ],
+)

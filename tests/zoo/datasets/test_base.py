@@ -1,0 +1,153 @@
+"""The base class of all data sets: choice of modalities, transforms, and the checks of a sample."""
+
+from typing import ClassVar
+
+import pytest
+import torch
+
+from registry import TRANSFORMS, InputError, NameNotFound
+from zoo.datasets import IGNORE, MultimodalDataset
+
+
+class Pairs(MultimodalDataset):
+    """Two modalities of 4 x 6 pixels; a test may put its own sample in."""
+
+    all_modalities = ('rgb', 'depth')
+    all_channels: ClassVar = {'rgb': 3, 'depth': 1}
+    classes = ('a', 'b')
+
+    def __len__(self):
+        return 3
+
+    def load(self, index):
+        return good(index)
+
+
+def good(index=0, **changes):
+    inputs = {'rgb': torch.zeros(3, 4, 6, dtype=torch.uint8), 'depth': torch.zeros(1, 4, 6)}
+    sample = {'inputs': inputs, 'present': torch.tensor([True, True]), 'target': torch.tensor(index % 2)}
+    return {**sample, **changes}
+
+
+def test_a_subset_of_the_modalities_keeps_the_order_given():
+    data = Pairs(modalities=['depth', 'rgb'])
+    assert data.modalities == ('depth', 'rgb')
+    assert list(data.channels.items()) == [('depth', 1), ('rgb', 3)]
+    assert Pairs(modalities='depth').modalities == ('depth',)
+    assert Pairs().modalities == ('rgb', 'depth')
+
+
+@pytest.mark.parametrize(
+    ('given', 'error', 'message'),
+    [
+        (['rgb', 'dept'], NameNotFound, "No modality of Pairs named 'dept'. Did you mean 'depth'"),
+        (['rgb', 'rgb'], InputError, 'a modality twice'),
+        ([], InputError, 'at least one modality of: rgb, depth'),
+    ],
+)
+def test_a_wrong_choice_of_modalities_is_refused(given, error, message):
+    with pytest.raises(error, match=message):
+        Pairs(modalities=given)
+
+
+def test_transforms_apply_in_order_whether_functions_or_configs():
+    def brighten(sample):
+        return {**sample, 'inputs': {m: x + 1 for m, x in sample['inputs'].items()}}
+
+    data = Pairs(transforms=[dict(type='Resize', size=(8, 10)), brighten])
+    sample = data[0]
+    assert sample['inputs']['rgb'].shape == (3, 8, 10)
+    assert sample['inputs']['rgb'].unique().tolist() == [1]
+
+
+def test_transforms_given_without_a_list_or_unknown_are_refused():
+    with pytest.raises(InputError, match='transforms is a list'):
+        Pairs(transforms=dict(type='Resize', size=4))
+    with pytest.raises(NameNotFound, match='Rezise'):
+        Pairs(transforms=[dict(type='Rezise', size=4)])
+    assert 'Resize' in TRANSFORMS.module_dict
+
+
+def test_a_negative_index_counts_from_the_end_and_iteration_ends():
+    data = Pairs()
+    assert len(list(data)) == 3
+    assert data[-2]['target'] == 1
+    with pytest.raises(IndexError, match='3 samples, no index 3'):
+        data[3]
+    with pytest.raises(IndexError):
+        data[-4]
+
+
+def test_metainfo_names_classes_and_modalities():
+    assert Pairs('depth').metainfo == {'classes': ('a', 'b'), 'modalities': ('depth',)}
+    assert Pairs().num_classes == 2
+
+
+def _with(modality, value):
+    return good(inputs={**good()['inputs'], modality: value})
+
+
+NAN = torch.zeros(1, 4, 6)
+NAN[0, 1, 2] = torch.nan
+INF = torch.zeros(1, 4, 6)
+INF[0, 1, 2:4] = torch.inf
+
+
+@pytest.mark.parametrize(
+    ('sample', 'message'),
+    [
+        (good(present=torch.tensor([False, False])), r'here: none of its modalities \(rgb, depth\) is present'),
+        (good(inputs={'rgb': torch.zeros(3, 4, 6)}), 'here: depth is marked as present but has no tensor'),
+        (_with('rgb', torch.zeros(1, 4, 6)), r'here: rgb has the shape \(1, 4, 6\), expected \(3, H, W\)'),
+        (_with('rgb', torch.zeros(3, 4)), r'here: rgb has the shape \(3, 4\)'),
+        (_with('rgb', torch.zeros(3, 0, 6)), r'here: rgb has the shape \(3, 0, 6\)'),
+        (_with('depth', NAN), 'here: depth holds NaN or Inf in 1 of 24'),
+        (_with('depth', INF), 'here: depth holds NaN or Inf in 2 of 24'),
+        (_with('rgb', torch.zeros(3, 6, 4)), r'here: the modalities differ in size \(H x W\): rgb 6x4, depth 4x6'),
+        (good(target=torch.tensor(2)), r'here: label 2 is out of range, expected 0\.\.1'),
+        (good(target=torch.tensor(-1)), 'here: label -1 is out of range'),
+        (good(target=torch.tensor(IGNORE)), 'here: label 255 is out of range'),
+        (good(target=torch.zeros(6, 4).long()), r'here: the mask has the size \(6, 4\), its image \(4, 6\)'),
+        (good(target=torch.full((4, 6), 7)), 'here: label 7 is out of range'),
+        (good(target=torch.tensor([[7, IGNORE, 0, 0, 0, 0]]).expand(4, 6)), 'here: label 7 is out of range'),
+        (good(target={'boxes': torch.zeros(1, 3), 'labels': torch.zeros(1).long()}), r'boxes have the shape \(1, 3\)'),
+        (good(target={'boxes': torch.zeros(2, 4), 'labels': torch.zeros(1).long()}), r'labels \(1,\)'),
+        (good(target={'boxes': torch.tensor([[2.0, 1, 2, 3]]), 'labels': torch.tensor([0])}), 'is empty or leaves'),
+        (good(target={'boxes': torch.tensor([[0.0, 0, 5, 4.5]]), 'labels': torch.tensor([0])}), 'is empty or leaves'),
+        (
+            good(target={'boxes': torch.tensor([[0.0, 0, 6, 4]]), 'labels': torch.tensor([2])}),
+            'label 2 is out of range',
+        ),
+    ],
+)
+def test_a_sample_that_no_host_could_use_is_refused_with_its_source(sample, message):
+    with pytest.raises(InputError, match=message) as error:
+        Pairs().check_sample(sample, 'here')
+    assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    'sample',
+    [
+        good(inputs={'depth': torch.zeros(1, 4, 6)}, present=torch.tensor([False, True])),
+        {**_with('rgb', torch.full((3, 9, 9), torch.nan)), 'present': torch.tensor([False, True])},
+        _with('depth', torch.full((1, 4, 6), 3e38)),
+        good(target=torch.full((4, 6), IGNORE)),
+        good(target={'boxes': torch.zeros(0, 4), 'labels': torch.zeros(0).long()}),
+        good(target={'boxes': torch.tensor([[0.0, 0, 6, 4]]), 'labels': torch.tensor([1])}),
+        good(target=torch.tensor(9.5)),
+        good(target='a caption'),
+    ],
+    ids=['absent', 'absent with NaN', 'overflowing sum', 'ignored mask', 'no boxes', 'full box', 'regression', 'text'],
+)
+def test_an_unusual_sample_that_is_right_passes(sample):
+    Pairs().check_sample(sample, 'here')
+
+
+def test_getitem_checks_and_names_the_index():
+    class Broken(Pairs):
+        def load(self, index):
+            return good(target=torch.tensor(5))
+
+    with pytest.raises(InputError, match=r'Broken\[1\]: label 5'):
+        Broken()[1]

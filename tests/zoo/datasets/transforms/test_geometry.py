@@ -1,0 +1,183 @@
+"""Geometry shared by the modalities and the target."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from registry import TRANSFORMS, InputError
+from zoo.datasets.transforms import RandomCrop, RandomFlip, RandomRotation, Resize
+
+ALL = [
+    dict(type='Resize', size=(9, 14)),
+    dict(type='RandomRotation', degrees=30),
+    dict(type='RandomRotation', degrees=30, canvas=0.8),
+    dict(type='RandomCrop', size=(7, 11)),
+    dict(type='RandomFlip', p=0.5),
+]
+NAMES = ['resize', 'rotation', 'rotation with canvas', 'crop', 'flip']
+
+
+def scene(height=12, width=20, target=None):
+    base = torch.randint(0, 256, (1, height, width), dtype=torch.uint8)
+    inputs = {'rgb': base.repeat(3, 1, 1), 'depth': base.clone(), 'ir': base.float()}
+    return {'inputs': inputs, 'present': torch.ones(3, dtype=torch.bool), 'target': target, 'info': {'file': 'x'}}
+
+
+@pytest.mark.parametrize('config', ALL, ids=NAMES)
+def test_all_modalities_are_moved_by_one_draw(config):
+    sample = scene(target=torch.tensor(3))
+    for _ in range(5):
+        moved = TRANSFORMS.build(config)(sample)
+        depth = moved['inputs']['depth']
+        assert torch.equal(moved['inputs']['rgb'], depth.repeat(3, 1, 1))
+        assert (moved['inputs']['ir'] - depth.float()).abs().max() <= 1  # rounding to 8 bits
+        assert [type(x) for x in moved['inputs'].values()] == [torch.Tensor] * 3
+        assert [x.dtype for x in moved['inputs'].values()] == [torch.uint8, torch.uint8, torch.float32]
+        assert moved['target'] == 3
+        assert moved['info'] == {'file': 'x'}
+
+
+@pytest.mark.parametrize('config', ALL, ids=NAMES)
+def test_the_sample_given_is_not_changed_and_the_global_seed_decides(config):
+    sample = scene()
+    before = {m: x.clone() for m, x in sample['inputs'].items()}
+    transform = TRANSFORMS.build(config)
+    torch.manual_seed(5)
+    first = transform(sample)
+    torch.manual_seed(5)
+    second = transform(sample)
+    assert all(torch.equal(first['inputs'][m], second['inputs'][m]) for m in before)
+    assert all(torch.equal(sample['inputs'][m], before[m]) for m in before)
+
+
+@pytest.mark.parametrize('config', ALL, ids=NAMES)
+def test_a_mask_moves_with_its_image_and_gets_no_new_labels(config):
+    mask = torch.zeros(40, 60, dtype=torch.int64)
+    mask[10:30, 20:45] = 7
+    image = (mask[None] * 30).to(torch.uint8)
+    sample = {'inputs': {'ir': image}, 'present': torch.tensor([True]), 'target': mask}
+    if config['type'] == 'RandomCrop':
+        config = {**config, 'size': (31, 41)}
+    for _ in range(5):
+        moved = TRANSFORMS.build(config)(sample)
+        assert moved['target'].dtype == torch.int64
+        assert moved['target'].shape == moved['inputs']['ir'].shape[1:]
+        assert set(moved['target'].unique().tolist()) == {0, 7}
+        # bilinear and nearest agree but for the rim
+        assert ((moved['inputs']['ir'][0] > 105) != (moved['target'] > 0)).float().mean() < 0.06
+
+
+@pytest.mark.parametrize('config', ALL, ids=NAMES)
+def test_boxes_move_with_their_image(config):
+    image = torch.zeros(1, 40, 60)
+    image[:, 12:28, 18:36] = 255
+    boxes = {'boxes': torch.tensor([[18.0, 12, 36, 28]]), 'labels': torch.tensor([4])}
+    sample = {'inputs': {'ir': image}, 'present': torch.tensor([True]), 'target': boxes}
+    if config['type'] == 'RandomCrop':
+        config = {**config, 'size': (34, 50)}
+    for _ in range(5):
+        moved = TRANSFORMS.build(config)(sample)
+        inside = moved['inputs']['ir'][0] > 127
+        rows, columns = inside.any(1).nonzero().flatten(), inside.any(0).nonzero().flatten()
+        expected = torch.stack([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]).float()
+        torch.testing.assert_close(moved['target']['boxes'][0], expected, atol=1.6, rtol=0)
+        assert type(moved['target']['boxes']) is torch.Tensor
+        assert moved['target']['labels'].tolist() == [4]
+
+
+def test_boxes_that_leave_the_crop_are_dropped_with_their_labels():
+    torch.manual_seed(0)
+    target = {'boxes': torch.tensor([[0.0, 0, 2, 2], [0, 0, 40, 60]]), 'labels': torch.tensor([1, 2]), 'note': 'x'}
+    sample = scene(60, 40, target)
+    lost = 0
+    for _ in range(20):
+        moved = RandomCrop(10)(sample)['target']
+        assert moved['boxes'][-1].tolist() == [0, 0, 10, 10]
+        assert moved['labels'].tolist() in ([2], [1, 2])
+        assert moved['note'] == 'x'
+        lost += len(moved['labels']) == 1
+    assert lost > 10
+
+
+def test_resize_takes_modalities_of_different_sizes_and_the_others_say_so():
+    sample = scene()
+    sample['inputs']['ir'] = torch.rand(1, 5, 9)
+    sizes = {tuple(x.shape[1:]) for x in Resize((8, 6))(sample)['inputs'].values()}
+    assert sizes == {(8, 6)}
+    with pytest.raises(InputError, match=r'RandomFlip needs modalities of one size.*put Resize before'):
+        RandomFlip()(sample)
+
+
+def test_resize_is_pillows_bilinear():
+    image = torch.randint(0, 256, (1, 30, 50), dtype=torch.uint8)
+    for size in [(11, 17), (64, 80)]:
+        ours = Resize(size)({'inputs': {'ir': image}, 'present': torch.tensor([True])})['inputs']['ir'][0]
+        theirs = np.asarray(Image.fromarray(image[0].numpy()).resize(size[::-1], Image.Resampling.BILINEAR))
+        assert np.abs(ours.numpy().astype(int) - theirs).max() <= 1
+
+
+def test_rotation_by_nothing_on_a_canvas_is_the_central_part():
+    sample = scene(20, 30)
+    moved = RandomRotation(0, canvas=0.8)(sample)['inputs']['rgb']
+    assert torch.equal(moved, sample['inputs']['rgb'][:, 2:18, 3:27])
+
+
+def test_the_canvas_is_its_share_of_the_box_around_the_rotated_image():
+    sample = scene(100, 140)
+    torch.manual_seed(3)
+    angle = np.deg2rad((2 * torch.rand(()).item() - 1) * 30)
+    torch.manual_seed(3)
+    moved = RandomRotation(30, canvas=0.8)(sample)['inputs']['depth']
+    cos, sin = np.cos(angle), np.abs(np.sin(angle))
+    assert tuple(moved.shape[1:]) == (int(0.8 * (100 * cos + 140 * sin)), int(0.8 * (100 * sin + 140 * cos)))
+
+
+def test_angles_fill_the_range():
+    shapes = {tuple(RandomRotation(30, canvas=1.0)(scene(100, 100))['inputs']['ir'].shape[1:]) for _ in range(60)}
+    sides = [s[0] for s in shapes]
+    assert max(sides) <= 100 * (np.cos(np.pi / 6) + 0.5)
+    assert min(sides) < 106
+    assert max(sides) > 130
+
+
+def test_crops_reach_every_corner_and_are_cut_from_the_image():
+    image = torch.arange(6 * 8).view(1, 6, 8).float()
+    sample = {'inputs': {'ir': image}, 'present': torch.tensor([True])}
+    corners = set()
+    for _ in range(400):
+        crop = RandomCrop((4, 5))(sample)['inputs']['ir'][0]
+        top, left = divmod(int(crop[0, 0]), 8)
+        assert torch.equal(crop, image[0, top : top + 4, left : left + 5])
+        corners.add((top, left))
+    assert corners == {(t, x) for t in range(3) for x in range(4)}
+
+
+def test_a_flip_happens_as_often_as_asked():
+    sample = scene()
+    image = sample['inputs']['rgb']
+    flipped = [torch.equal(RandomFlip(0.25)(sample)['inputs']['rgb'], image.flip(2)) for _ in range(400)]
+    assert 60 < sum(flipped) < 140
+    assert torch.equal(RandomFlip(0)(sample)['inputs']['rgb'], image)
+    assert torch.equal(RandomFlip(1)(sample)['inputs']['rgb'], image.flip(2))
+
+
+@pytest.mark.parametrize(
+    ('config', 'message'),
+    [
+        (dict(type='Resize', size=0), 'A size is an integer'),
+        (dict(type='Resize', size=(4, 5, 6)), 'A size is an integer'),
+        (dict(type='RandomCrop', size=4.5), 'A size is an integer'),
+        (dict(type='RandomRotation', degrees=-1), r'degrees in 0\.\.180'),
+        (dict(type='RandomRotation', canvas=0), r'canvas in \(0, 1\]'),
+        (dict(type='RandomFlip', p=1.5), r'probability p in 0\.\.1, got 1\.5'),
+    ],
+)
+def test_wrong_arguments_are_refused(config, message):
+    with pytest.raises(InputError, match=message):
+        TRANSFORMS.build(config)
+
+
+def test_a_crop_larger_than_its_image_is_refused():
+    with pytest.raises(InputError, match=r'RandomCrop of \(16, 16\) .* image of \(12, 20\)'):
+        RandomCrop(16)(scene())

@@ -1,0 +1,99 @@
+"""A run that is killed and resumed ends in the same bits as one that was not."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+CONFIG = Path(__file__).parents[2] / 'toy' / 'toy_config.py'
+COMMON = ('--device', 'cpu', '--cfg-options')
+
+
+def final(folder):
+    checkpoint = torch.load(folder / 'iter_18.pth', weights_only=True)
+    best = torch.load(folder / 'best.pth', weights_only=True)
+    return checkpoint, best, json.loads((folder / 'modality_sweep.json').read_text())
+
+
+def assert_equal(a, b, where='checkpoint'):
+    if isinstance(a, torch.Tensor):
+        assert a.dtype == b.dtype, where
+        assert torch.equal(a, b), where
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys(), where
+        for k in a:
+            assert_equal(a[k], b[k], f'{where}[{k!r}]')
+    elif isinstance(a, (list, tuple)):
+        assert len(a) == len(b), where
+        for i, (x, y) in enumerate(zip(a, b)):
+            assert_equal(x, y, f'{where}[{i}]')
+    else:
+        assert a == b, where
+
+
+def same_run(a, b):
+    for x, y in zip(final(a)[:2], final(b)[:2]):
+        for run in (x, y):
+            config = json.loads(run['meta'].pop('config'))
+            assert config['plugins'] == ['EpochCounter']
+        assert_equal(x, y)
+    assert final(a)[2] == final(b)[2]
+
+
+@pytest.mark.parametrize(
+    ('kills', 'extra'),
+    [
+        pytest.param((5, 13), (), id='mid-epoch-twice'),
+        pytest.param(
+            (12,), ('default_hooks.checkpoint.interval=1', 'default_hooks.checkpoint.by_epoch=True'), id='epoch-end'
+        ),
+        pytest.param((10,), ('optim_wrapper.accumulative_counts=4',), id='accumulation-across-epochs'),
+        pytest.param((8,), ('train_dataloader.num_workers=2', 'val_dataloader.num_workers=1'), id='workers'),
+    ],
+)
+def test_killed_and_resumed_ends_in_the_same_bits(tool, tmp_path, kills, extra):
+    whole = tool('train', CONFIG, '--work-dir', 'whole', *COMMON, *extra, 'log_level=WARNING')
+    assert whole.returncode == 0, whole.stderr
+    for i, at in enumerate(kills):
+        resume = ['--resume'] if i else []
+        hook = f'custom_hooks=[{{"type":"KillHook","at":{at}}}]'
+        killed = tool('train', CONFIG, '--work-dir', 'killed', *resume, *COMMON, *extra, 'log_level=WARNING', hook)
+        assert killed.returncode == -9, killed.stderr
+    resumed = tool('train', CONFIG, '--work-dir', 'killed', '--resume', *COMMON, *extra, 'log_level=WARNING')
+    assert resumed.returncode == 0, resumed.stderr
+    same_run(tmp_path / 'whole', tmp_path / 'killed')
+
+
+def test_the_number_of_workers_changes_nothing(tool, tmp_path):
+    for workers in (0, 2):
+        options = f'train_dataloader.num_workers={workers}', f'val_dataloader.num_workers={workers}'
+        done = tool('train', CONFIG, '--work-dir', f'w{workers}', *COMMON, *options)
+        assert done.returncode == 0, done.stderr
+    same_run(tmp_path / 'w0', tmp_path / 'w2')
+
+
+def test_a_half_written_checkpoint_is_never_picked_up(tool, tmp_path):
+    done = tool('train', CONFIG, '--work-dir', 'run', '--no-test', *COMMON, 'train_cfg.max_epochs=1')
+    assert done.returncode == 0, done.stderr
+    run = tmp_path / 'run'
+    whole = (run / 'iter_6.pth').read_bytes()
+    (run / 'iter_6.pth').write_bytes(whole[: len(whole) // 2])
+    resumed = tool('train', CONFIG, '--work-dir', 'run', '--resume', '--no-test', *COMMON, 'train_cfg.max_epochs=1')
+    assert resumed.returncode == 0, resumed.stderr
+    assert 'Resumed from iter_4.pth' in resumed.stderr + resumed.stdout
+    assert (run / 'iter_6.pth').read_bytes()[:4] == b'PK\x03\x04'
+
+
+def test_resuming_another_run_is_refused(tool, tmp_path):
+    done = tool('train', CONFIG, '--work-dir', 'run', '--no-test', *COMMON, 'train_cfg.max_epochs=1')
+    assert done.returncode == 0, done.stderr
+    for option, message in (
+        ('train_dataloader.batch_size=3', 'batch_size=4, now it is 3'),
+        ('randomness.seed=6', 'seed 5, now it is 6'),
+        ('model.num_classes=5', 'head.weight of shape'),
+    ):
+        refused = tool('train', CONFIG, '--work-dir', 'run', '--resume', '--no-test', *COMMON, option)
+        assert refused.returncode == 2
+        assert message in refused.stderr, refused.stderr
+        assert refused.stderr.count('\n') == 1, refused.stderr
