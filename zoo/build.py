@@ -11,7 +11,9 @@ from registry import HOSTS, PLUGINS
 from .host import MultimodalHost
 
 
-def create_host(name: str, *, plugins: Iterable[str | Mapping] = (), **arguments: Any) -> MultimodalHost:
+def create_host(
+    name: str, *, plugins: str | Mapping | Iterable[str | Mapping] = (), **arguments: Any
+) -> MultimodalHost:
     """Build a host.
 
     Args:
@@ -28,7 +30,7 @@ def create_host(name: str, *, plugins: Iterable[str | Mapping] = (), **arguments
         InputError: Arguments that the host does not take.
     """
     host = HOSTS.build({'type': name, **arguments})
-    configs = list(plugins)
+    configs = [plugins] if isinstance(plugins, (str, Mapping)) else list(plugins)
     if configs:
         import_module('plugins')  # registers them, by name: zoo does not depend on any of them
     return host.plug(*(PLUGINS.build(p) for p in configs))

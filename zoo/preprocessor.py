@@ -7,6 +7,8 @@ import torch
 from mmengine.model import BaseDataPreprocessor
 from torch import Tensor
 
+from registry import InputError
+
 
 class MultimodalPreprocessor(BaseDataPreprocessor):
     """Moves a batch to the device and normalises each modality to ``(x - mean) / std``, in float32.
@@ -15,7 +17,12 @@ class MultimodalPreprocessor(BaseDataPreprocessor):
 
     Args:
         mean: Modality to one value or one for each channel, on the scale of the data (0..255 for 8-bit images).
-        std: The same; a modality that neither names is only cast to float.
+        std: The same, above 0. A modality that neither names is only cast to float32; 64-bit integers stay as they are:
+            they are indices of words.
+
+    Raises:
+        InputError: Not mappings of modality to numbers, a ``std`` that is not above 0, or another number of channels
+            than the data have.
     """
 
     def __init__(
@@ -24,10 +31,18 @@ class MultimodalPreprocessor(BaseDataPreprocessor):
         std: Mapping[str, float | Sequence[float]] | None = None,
     ) -> None:
         super().__init__(non_blocking=True)
+        for name, given in (('mean', mean), ('std', std)):
+            if not isinstance(given, Mapping | None):
+                raise InputError(f'{name} must map modalities to numbers, got {given!r}.')
         self.normalised = tuple(dict.fromkeys([*(mean or {}), *(std or {})]))
         for name, given, default in (('mean', mean or {}, 0.0), ('std', std or {}, 1.0)):
             for m in self.normalised:
-                value = torch.as_tensor(given.get(m, default), dtype=torch.float32).reshape(-1)
+                try:
+                    value = torch.as_tensor(given.get(m, default), dtype=torch.float32).reshape(-1)
+                except (TypeError, ValueError, RuntimeError):
+                    raise InputError(f'{name} of {m!r} must be numbers, got {given[m]!r}.') from None
+                if name == 'std' and not (value > 0).all():
+                    raise InputError(f'std of {m!r} must be above 0, got {given[m]!r}.')
                 self.register_buffer(f'{name}_{m}', value, persistent=False)
 
     def scale(self, modality: str) -> Tensor | float:
@@ -36,16 +51,33 @@ class MultimodalPreprocessor(BaseDataPreprocessor):
 
     def forward(self, data: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
         """Move and normalise what `zoo.engine.collate` made."""
-        inputs = {m: self._normalise(m, x.to(self.device, non_blocking=True)) for m, x in data['inputs'].items()}
+        inputs = {m: self.normalise(m, x.to(self.device, non_blocking=True)) for m, x in data['inputs'].items()}
         return {**data, 'inputs': inputs, 'target': self.cast_data(data.get('target'))}
 
-    def _normalise(self, modality: str, x: Tensor) -> Tensor:
-        x = x if x.is_floating_point() else x.float()
+    def normalise(self, modality: str, x: Tensor) -> Tensor:
+        """(B, C, ...) on the data's scale -> the same in units of std around the mean."""
+        if modality not in self.normalised:
+            return x if x.dtype == torch.int64 else x.float()
+        mean, std = self._statistics(modality, x)
+        return (x.float() - mean) / std
+
+    def restore(self, modality: str, x: Tensor) -> Tensor:
+        """The inverse of `normalise`: for a teacher with statistics of its own, and for the valid range of attacks."""
         if modality not in self.normalised:
             return x
-        shape = (-1, *[1] * (x.ndim - 2))
-        mean, std = getattr(self, f'mean_{modality}'), getattr(self, f'std_{modality}')
-        return (x - mean.view(shape)) / std.view(shape)
+        mean, std = self._statistics(modality, x)
+        return x * std + mean
+
+    def _statistics(self, modality: str, x: Tensor) -> list[Tensor]:
+        statistics = []
+        for name in ('mean', 'std'):
+            value = getattr(self, f'{name}_{modality}')
+            if len(value) not in (1, x.shape[1]):  # would broadcast one channel to three
+                raise InputError(
+                    f'{name} of {modality!r} has {len(value)} values, its data have {x.shape[1]} channels.'
+                )
+            statistics.append(value.view(-1, *[1] * (x.ndim - 2)))
+        return statistics
 
     def cast_data(self, data: Any) -> Any:
         """Move tensors in any nesting of dicts and lists; anything else, None included, stays."""

@@ -128,9 +128,10 @@ class LateFusion(MultimodalHost):
     def _each_loss(self, logits: Tensor, batch: Batch) -> Tensor:
         reduction, self.criterion.reduction = self.criterion.reduction, 'none'
         try:
-            return self.criterion(logits, batch.target)
+            losses = self.criterion(logits, batch.target)
         finally:
             self.criterion.reduction = reduction
+        return losses.flatten(1).mean(1) if losses.ndim > 1 else losses
 
 
 def build_encoder(encoder: str | Mapping, in_chans: int) -> nn.Module:

@@ -1,8 +1,5 @@
-"""Losses: those of torch by their own names. A loss takes (prediction, target) and ``reduction``."""
+"""Losses: those of torch by their own names. A loss takes (prediction, target) and has a ``reduction``."""
 
-from torch import nn
+from .torch_losses import BCEWithLogitsLoss, CrossEntropyLoss, MSELoss
 
-from registry import LOSSES
-
-for _loss in (nn.CrossEntropyLoss, nn.BCEWithLogitsLoss, nn.MSELoss):
-    LOSSES.register_module(module=_loss)
+__all__ = ['BCEWithLogitsLoss', 'CrossEntropyLoss', 'MSELoss']

@@ -9,5 +9,5 @@ model = dict(
     in_chans=dict(rgb=3, depth=1, ir=1),
     encoder=dict(type='TimmEncoder', model='resnet18', channels=(16, 32, 64, 128)),
     fusion='Concat',
-    data_preprocessor=dict(mean={m: 127.5 for m in _modalities}, std={m: 128.0 for m in _modalities}),
+    data_preprocessor=dict(mean=dict.fromkeys(_modalities, 127.5), std=dict.fromkeys(_modalities, 128.0)),
 )

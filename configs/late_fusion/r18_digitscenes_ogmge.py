@@ -1,0 +1,4 @@
+"""The baseline with OGM-GE."""
+
+_base_ = './r18_digitscenes.py'
+plugins = [dict(type='OGMGE', alpha=0.3)]

@@ -1,0 +1,4 @@
+"""A small ViT for each of two modalities, rgb and depth, on DigitScenes."""
+
+_base_ = './vit_digitscenes.py'
+model = dict(modalities=['rgb', 'depth'], in_chans=dict(_delete_=True, rgb=3, depth=1))

@@ -1,0 +1,71 @@
+"""Run the results grid (what is missing of it), or measure speed, and write the tables of docs/results.md.
+
+Examples:
+    python tools/benchmark.py                        run what is missing of the grids in results/, write the tables
+    python tools/benchmark.py --only "MWAM*"         only these rows
+    python tools/benchmark.py --report               only write the tables
+    python tools/benchmark.py --speed                measure speed on the CPU (--device cuda: on a GPU)
+"""
+
+import argparse
+import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+
+from rich.console import Console
+
+from zoo.engine import command
+from zoo.engine.grid import Grid, Run, run_one, write_results
+from zoo.engine.progress import progress_bar
+
+
+def parse_args() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('grids', nargs='*', default=None, help='grid files; results/*.yaml by default')
+    parser.add_argument('--only', default='*', metavar='PATTERN', help='rows whose name matches')
+    parser.add_argument('--jobs', type=int, default=os.cpu_count() or 1, help='runs at a time, one thread each')
+    parser.add_argument('--report', action='store_true', help='run nothing, write the tables')
+    parser.add_argument('--speed', action='store_true', help='measure speed instead')
+    parser.add_argument('--suite', default='*', metavar='PATTERN', help='speed measurements whose name matches')
+    parser.add_argument('--device', default='cpu', help='for --speed')
+    return parser.parse_args()
+
+
+@command
+def main() -> None:
+    """Parse, run, report."""
+    import plugins  # noqa: F401  registers them
+
+    args = parse_args()
+    if args.speed:
+        from speed import measure_all
+
+        measure_all(args.device, args.suite)
+        return
+    grids = [Grid.load(p) for p in (args.grids or sorted(Path('results').glob('*.yaml')))]
+    if not args.report:
+        for grid in grids:
+            run_grid(grid, args.only, args.jobs)
+    write_results(grids, Path('docs/results.md'))
+    Console().print('Wrote docs/results.md')
+
+
+def run_grid(grid: Grid, only: str, jobs: int) -> None:
+    """Run what is missing; what depends on other runs waits for them. Each finished run is a file at once."""
+    context = multiprocessing.get_context('spawn')  # torch's threads do not survive a fork
+    with progress_bar() as bar, ProcessPoolExecutor(jobs, mp_context=context) as pool:
+        task = bar.add_task(grid.name, total=grid.count(only), completed=grid.count(only, done=True))
+        while runs := grid.missing(only):
+            futures = {pool.submit(run_one, run): run for run in runs}
+            for future in as_completed(futures):
+                run: Run = futures[future]
+                run.save(future.result())
+                line = f'{run.row}, seed {run.seed}: {future.result()["seconds"]:.0f} s'
+                bar.print(line) if not bar.disable else print(line, flush=True)
+                bar.advance(task)
+
+
+if __name__ == '__main__':
+    main()
