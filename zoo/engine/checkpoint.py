@@ -24,10 +24,10 @@ def plain(value: Any, where: str = 'checkpoint') -> Any:
     """
     if isinstance(value, Tensor):
         return value.detach().cpu()
+    if isinstance(value, np.generic):  # before float, of which numpy's float64 is a kind
+        return value.item()
     if value is None or isinstance(value, (bool, int, float, str, bytes)):
         return value
-    if isinstance(value, np.generic):
-        return value.item()
     if isinstance(value, Mapping):
         items = {k: v for k, v in value.items() if not callable(v) or isinstance(v, Tensor)}
         return {k: plain(v, f'{where}[{k!r}]') for k, v in items.items()}

@@ -1,0 +1,87 @@
+"""Grids of runs: what is missing, what waits for what, and the numbers in the table."""
+
+import json
+import math
+
+import pytest
+
+from registry import InputError, NameNotFound
+from zoo.engine.grid import Grid, interval, write_results
+
+GRID = """
+title: A toy
+config: c.py
+seeds: [0, 1]
+rows:
+  - {name: base}
+  - {name: tuned, tune: {lr: [0.1, 0.2]}}
+  - {name: MWAM, plugins: [MWAM]}
+  - {name: static, static_from: MWAM}
+"""
+
+
+@pytest.fixture
+def grid(tmp_path):
+    (tmp_path / 'toy.yaml').write_text(GRID)
+    return Grid.load(tmp_path / 'toy.yaml')
+
+
+def result(full, validation=0.0, logged=()):
+    subsets = [{'modalities': ['a'], 'score': full / 2}, {'modalities': ['a', 'b'], 'score': full}]
+    average = {'score_all': full * 0.75, 'pcr_incomplete': 50.0}
+    sweep = {'metric': 'accuracy', 'modalities': ['a', 'b'], 'subsets': subsets, 'average': average}
+    stamp = {'seconds': 1.0, 'date': '2026-01-02', 'hardware': 'a machine'}
+    return {'sweep': sweep, 'validation': validation, 'logged': dict(logged), **stamp}
+
+
+def names(grid, only='*'):
+    return [(r.row, r.seed) for r in grid.missing(only)]
+
+
+def test_dependent_runs_wait_for_the_others(grid):
+    assert grid.count() == 8 + 4
+    assert ('static', 0) not in names(grid)
+    assert ('tuned, 0.1', 0) in names(grid)
+    assert ('tuned', 0) not in names(grid)
+    for run in grid.missing('MWAM'):
+        run.save(result(80, logged={'plugin/MWAM/a/K_mean': 0.5 + run.seed, 'plugin/MWAM/b/K_mean': 1.5}))
+    (static, _) = grid.missing('static')
+    assert static.plugins == ["StaticWeights(factors={'a': 1.0, 'b': 1.5})"]
+    for run in grid.missing('tuned'):
+        run.save(result(10, validation=run.options['lr']))
+    assert [r.options for r in grid.missing('tuned')] == [{'lr': 0.2}] * 2
+    for run in grid.missing('tuned'):
+        run.save(result(90))
+    assert grid.missing('tuned') == []
+    assert grid.count(done=True) == 2 + 4 + 2
+
+
+def test_interval_is_students():
+    mean, half = interval([1.0, 2.0, 3.0])  # t(0.975, 2) = 4.302653, standard error 1 / sqrt(3)
+    assert mean == 2
+    assert half == pytest.approx(4.302653 / math.sqrt(3), rel=1e-6)
+
+
+def test_the_table_shows_means_and_intervals(grid, tmp_path):
+    for run, score in zip(grid.missing('base'), (80.0, 84.0)):
+        run.save(result(score))
+    write_results([grid], tmp_path / 'results.md')
+    text = (tmp_path / 'results.md').read_text()
+    half = interval([80.0, 84.0])[1]
+    assert f'| base | 82.0 ± {half:.1f} | 41.0 ± {half / 2:.1f} |' in text
+    assert '2026-01-02' in text
+    assert json.loads(grid.path('base', 0).read_text())['validation'] == 0.0
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ('a: [', 'is not YAML'),
+        ('titel: x\nrows: []', "'titel'. Did you mean 'title'"),
+        (GRID + '  - {nam: x}', "Did you mean 'name'"),
+    ],
+)
+def test_a_bad_grid_is_refused(tmp_path, text, message):
+    (tmp_path / 'bad.yaml').write_text(text)
+    with pytest.raises((InputError, NameNotFound), match=message):
+        Grid.load(tmp_path / 'bad.yaml')

@@ -1,0 +1,119 @@
+"""Parameter groups by branch, rates that come back, and mixed precision."""
+
+import pytest
+import torch
+
+import zoo
+from registry import InputError, NameNotFound
+from zoo.engine import build_optim_wrapper, parameter_groups
+
+SGD = {'type': 'SGD', 'lr': 0.1}
+
+
+@pytest.fixture
+def host():
+    return zoo.create_host('late_fusion', modalities=['a', 'b'], num_classes=3, encoder='test_resnet', aux_heads=True)
+
+
+def loss(host, size=3):
+    inputs = {m: torch.randn(size, 3, 32, 48) for m in host.modalities}
+    return sum(host(inputs, target=torch.randint(3, (size,)), mode='loss').values())
+
+
+def test_one_group_for_each_branch_and_one_for_the_rest(host):
+    groups = parameter_groups(host)
+    assert [g['branch'] for g in groups] == ['a', 'b', None]
+    assert [p for g in groups for p in g['params']] == list(dict.fromkeys(p for g in groups for p in g['params']))
+    assert set(groups[0]['params']) == set(host.branch('a'))
+    rest = set(groups[2]['params'])
+    assert rest == {*host.head.parameters(), *host.aux.parameters()}
+
+
+def test_shared_and_frozen_parameters(host):
+    host.encoders['b'] = host.encoders['a']
+    host.head.bias.requires_grad_(False)
+    groups = parameter_groups(host)
+    assert [g['branch'] for g in groups] == [None]
+    assert host.head.bias not in set(groups[0]['params'])
+
+
+class Boom(Exception):
+    pass
+
+
+@pytest.mark.parametrize('rate', [0.1, torch.tensor(0.1)])
+@pytest.mark.parametrize('fails', [False, True])
+def test_rates_are_as_before_after_the_step_also_on_an_error(host, rate, fails):
+    wrapper = build_optim_wrapper(host, {'optimizer': {**SGD, 'lr': rate, 'foreach': False}})
+    seen = []
+
+    def change(optimizer, *_):
+        for group in optimizer.param_groups:
+            group['lr'] = group['lr'] * 0.5
+        seen.append(float(optimizer.param_groups[0]['lr']))
+        if fails:
+            raise Boom
+
+    wrapper.optimizer.register_step_pre_hook(change)
+    if fails:
+        with pytest.raises(Boom):
+            wrapper.update_params(loss(host))
+    else:
+        wrapper.update_params(loss(host))
+    assert seen == [pytest.approx(0.05)]
+    assert all(
+        float(g['lr']) == pytest.approx(0.1) and type(g['lr']) is type(rate) for g in wrapper.optimizer.param_groups
+    )
+
+
+def test_plugins_act_once_for_each_real_step_after_clipping(host):
+    calls = []
+    host.on_gradients = lambda optimizer: calls.append(
+        torch.linalg.vector_norm(torch.stack([p.grad.norm() for p in host.parameters()])).item()
+    )
+    wrapper = build_optim_wrapper(host, {'optimizer': SGD, 'accumulative_counts': 2, 'clip_grad': {'max_norm': 0.01}})
+    for _ in range(4):
+        wrapper.update_params(loss(host))
+    assert calls == [pytest.approx(0.01, rel=1e-3)] * 2
+    assert wrapper.logged['grad_norm'] > 0.01
+
+
+@pytest.mark.parametrize('dtype', ['bfloat16', 'float16'])
+def test_mixed_precision_works_on_the_cpu(host, dtype):
+    wrapper = build_optim_wrapper(host, {'optimizer': SGD, 'dtype': dtype, 'clip_grad': {'max_norm': 1.0}})
+    before = host.head.weight.detach().clone()
+    for _ in range(3):
+        with wrapper.optim_context(host):
+            assert torch.is_autocast_enabled('cpu')
+            value = loss(host)
+        wrapper.update_params(value)
+    assert wrapper.scaler.is_enabled() == (dtype == 'float16')
+    assert not torch.equal(before, host.head.weight)
+    assert all(p.grad is None or p.grad.isfinite().all() for p in host.parameters())
+
+
+def test_a_step_that_the_scaler_skips_reaches_no_plugin_and_changes_nothing(host):
+    calls = []
+    host.on_gradients = lambda optimizer: calls.append(1)
+    wrapper = build_optim_wrapper(host, {'optimizer': SGD, 'dtype': 'float16'})
+    before = {k: v.clone() for k, v in host.named_parameters()}
+    scale = wrapper.scaler.get_scale()
+    wrapper.update_params(loss(host) * float('inf'))
+    assert calls == []
+    assert wrapper.scaler.get_scale() < scale
+    assert all(torch.equal(before[k], v) for k, v in host.named_parameters())
+
+
+def test_state_round_trip_keeps_the_loss_scale(host):
+    wrapper = build_optim_wrapper(host, {'optimizer': {**SGD, 'momentum': 0.9}, 'dtype': 'float16'})
+    wrapper.update_params(loss(host) * float('inf'))
+    other = build_optim_wrapper(host, {'optimizer': {**SGD, 'momentum': 0.9}, 'dtype': 'float16'})
+    other.load_state_dict(wrapper.state_dict())
+    assert other.scaler.get_scale() == wrapper.scaler.get_scale()
+
+
+def test_bad_input(host):
+    with pytest.raises(InputError, match='needs "optimizer"'):
+        build_optim_wrapper(host, {})
+    with pytest.raises(NameNotFound, match="'bfloat61'. Did you mean 'bfloat16'"):
+        build_optim_wrapper(host, {'optimizer': SGD, 'dtype': 'bfloat61'})

@@ -1,0 +1,82 @@
+"""Speed measurements: ratios of two things in one run, medians of interleaved rounds."""
+
+import json
+from datetime import date
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from zoo.engine.checkpoint import write_text
+from zoo.engine.grid import hardware
+
+from . import evaluation, frequency_ratio, plugin_steps, running
+
+SUITES = {
+    'plugins': (plugin_steps.measure, 'Training step, three ResNet-18 branches at 112x112, batch 64'),
+    'frequency': (frequency_ratio.measure, 'Frequency ratio against an FFT-based route, milliseconds, one thread'),
+    'sweep': (evaluation.measure_sweep, 'Modality sweep, three ResNet-18 branches at 112x112'),
+    'rows': (evaluation.measure_rows, 'Selecting present rows against encoding all, forward and backward'),
+    'runner': (running.measure, 'One epoch on DigitScenes'),
+}
+FOLDER = Path('results/speed')
+
+
+def measure_all(device: str, pattern: str = '*') -> None:
+    """Run the suites whose name matches, print their tables, keep the figures, and write ``docs/speed.md``."""
+    for name, (measure, title) in SUITES.items():
+        if not fnmatchcase(name, pattern):
+            continue
+        rows = [{k: _plain(v) for k, v in row.items()} for row in measure(device)]
+        machine = torch.cuda.get_device_name() + ', ' + hardware() if device != 'cpu' else hardware()
+        figures = {'title': title, 'rows': rows, 'hardware': machine, 'threads': torch.get_num_threads()}
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        path = FOLDER / f'{device.split(":")[0]}_{name}.json'
+        write_text(path, json.dumps({**figures, 'date': date.today().isoformat()}, indent=1) + '\n')
+        Console().print(_table(title, rows))
+    write_text(Path('docs/speed.md'), report())
+
+
+def report() -> str:
+    """The kept figures as Markdown."""
+    text = ['# Speed', '', '<!-- Written by `python tools/benchmark.py --speed`; do not edit. -->', '']
+    text += ['Medians of interleaved rounds in one process. *ratio*: over the first row.', '']
+    for path in sorted(FOLDER.glob('*.json')):
+        figures = json.loads(path.read_text(encoding='utf8'))
+        columns = list(dict.fromkeys(c for row in figures['rows'] for c in row))
+        text += [
+            f'## {figures["title"]}',
+            '',
+            '| ' + ' | '.join(columns) + ' |',
+            '|---|' + '---:|' * (len(columns) - 1),
+        ]
+        text += ['| ' + ' | '.join(_cell(row.get(c, '')) for c in columns) + ' |' for row in figures['rows']]
+        text += ['', f'{figures["hardware"]}, {figures["threads"]} thread(s), {figures["date"]}', '']
+    return '\n'.join(text).rstrip() + '\n'
+
+
+def _plain(value: Any) -> Any:
+    return (
+        'x'.join(map(str, value))
+        if isinstance(value, tuple)
+        else float(f'{value:.4g}')
+        if isinstance(value, float)
+        else value
+    )
+
+
+def _cell(value: Any) -> str:
+    return f'{value:.4g}' if isinstance(value, float) else str(value)
+
+
+def _table(title: str, rows: list[dict[str, Any]]) -> Table:
+    table = Table(title=title, title_justify='left')
+    columns = list(dict.fromkeys(c for row in rows for c in row))
+    for i, column in enumerate(columns):
+        table.add_column(column, justify='right' if i else 'left')
+    for row in rows:
+        table.add_row(*(_cell(row.get(c, '')) for c in columns))
+    return table

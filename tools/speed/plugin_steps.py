@@ -1,0 +1,95 @@
+"""What a plugin adds to a training step: three ResNet-18 branches at 112x112, batch 64."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+import zoo
+from registry import PLUGINS
+from zoo.engine import build_optim_wrapper
+from zoo.host import Clock
+
+from .timing import interleaved
+
+VARIANTS = {
+    'plain': None,
+    'MWAM': {'type': 'MWAM'},
+    'OGM (no noise)': {'type': 'OGMGE', 'alpha': 0.3, 'noise': False},
+    'OGM-GE': {'type': 'OGMGE', 'alpha': 0.3},
+    'StaticWeights': {'type': 'StaticWeights', 'factors': {'rgb': 0.5}},
+}
+
+
+def measure(device: str = 'cpu', repeats: int | None = None) -> list[dict[str, Any]]:
+    """Median step time of each plugin against the plain step, on the same host and data.
+
+    On a GPU each step also runs once with every implicit synchronisation an error.
+    """
+    repeats = repeats or (7 if device == 'cpu' else 50)
+    steps = TrainingSteps(device, VARIANTS)
+    steps['noise alone'] = _noise(steps.host)
+    rows = []
+    for name, timing in interleaved(dict(steps), device, repeats, 1 if device == 'cpu' else 10).items():
+        row = {'step': name, **timing}
+        if device != 'cpu' and name in VARIANTS:
+            row['host syncs'] = _syncs(steps[name])
+        rows.append(row)
+    return rows
+
+
+class TrainingSteps(dict):
+    """Name to a function that does one training step of one host with one plugin attached; others are taken off."""
+
+    def __init__(self, device: str, variants: dict[str, dict | None], batch: int = 64, size: int = 112) -> None:
+        super().__init__()
+        modalities = ('rgb', 'depth', 'ir')
+        torch.manual_seed(0)
+        self.host = zoo.create_host('late_fusion', modalities=modalities, num_classes=2, encoder='resnet18').to(device)
+        self.wrapper = build_optim_wrapper(self.host, {'optimizer': {'type': 'SGD', 'lr': 1e-3, 'momentum': 0.9}})
+        self.data = {
+            'inputs': {m: torch.randn(batch, 3, size, size, device=device) for m in modalities},
+            'present': torch.ones(batch, 3, dtype=torch.bool),
+            'target': torch.randint(2, (batch,), device=device),
+        }
+        for name, cfg in variants.items():
+            plugin = None
+            if cfg is not None:
+                self.host.plug(PLUGINS.build(cfg))
+                plugin = next(iter(self.host.plugins.values()))
+                self.host.plugins.clear()
+            self[name] = self._step(plugin)
+
+    def _step(self, plugin: Any) -> Callable[[], None]:
+        def step() -> None:
+            self.host.plugins.clear()
+            if plugin is not None:
+                self.host.plugins[plugin.name] = plugin
+            self.host.train()
+            self.host.clock = Clock(iteration=self.host.clock.iteration + 1)
+            losses = self.host(**self.data, mode='loss')
+            self.wrapper.update_params(sum(losses.values()))
+
+        return step
+
+
+def _noise(host: Any) -> Callable[[], None]:
+    """The floor of OGM-GE: one normal draw for each weight of the branches."""
+    weights = [p.detach() for m in host.modalities for p in host.branch(m) if p.ndim >= 2]
+
+    def draw() -> None:
+        for p in weights:
+            torch.randn_like(p)
+
+    return draw
+
+
+def _syncs(step: Callable[[], None]) -> str:
+    torch.cuda.set_sync_debug_mode('error')
+    try:
+        step()
+    except RuntimeError as error:
+        return str(error).splitlines()[0]
+    finally:
+        torch.cuda.set_sync_debug_mode('default')
+    return 'none'

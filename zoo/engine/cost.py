@@ -1,0 +1,171 @@
+"""What the host of a config costs, without its data and without weights."""
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from torch import nn
+
+from registry import DATASETS, TRANSFORMS, InputError
+from zoo.datasets.transforms import Geometry
+from zoo.host import MultimodalHost
+
+from .config import check_config, keep_structural
+from .evaluate import build_host
+
+COUNTER = 'torch.utils.flop_counter.FlopCounterMode'
+NO_WEIGHTS = {'pretrained': False, 'encoder_weights': None}  # ours and timm's; segmentation-models-pytorch's
+
+Shapes = dict[str, list[int]]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a host costs.
+
+    Attributes:
+        modalities: Those of the host.
+        parameters: All of the host's, plugins that only act in training left out.
+        training_only: How many of these inference does not use: auxiliary heads and decoders.
+        branches: Modality to the number of parameters of its own path.
+        macs: Multiply-accumulates of one sample with all modalities, in eval mode; None where the size of the input is
+            not known.
+        input: Modality to the shape of one sample, [C, H, W] or [C, D, H, W]; None where it is not known.
+    """
+
+    modalities: tuple[str, ...]
+    parameters: int
+    training_only: int
+    branches: dict[str, int]
+    macs: int | None
+    input: Shapes | None
+
+
+def host_cost(cfg: Config) -> Cost:
+    """Count the parameters and multiply-accumulates of a config's host.
+
+    A multiply-accumulate is half of what torch's own counter calls a floating point operation: matrix products,
+    convolutions and attention, as papers count them, and neither norms, activations nor interpolation. It sees every
+    operator below the modules and runs without memory; counters that hook modules (thop) miss the products that a host
+    calls as functions, and those that trace (fvcore) need real tensors.
+
+    Nothing is read: the data set is not built, pretrained weights are not loaded, and parameters and inputs live on the
+    ``meta`` device. Only a host whose code looks at values runs on the CPU. Structural plugins are attached, others do
+    not exist at inference; they must be registered (``import plugins``).
+
+    Raises:
+        InputError: A config that can not work, as far as it shows without data.
+        NameNotFound: An unknown part.
+    """
+    check_config(cfg)
+    light = Config({'model': without_weights(cfg.model), 'plugins': list(cfg.get('plugins') or [])})
+    keep_structural(light)
+    try:
+        with torch.device('meta'):
+            host = build_host(light)
+        return _count(host.to('meta'), cfg)
+    except RuntimeError:  # also what torch raises for an operator without a meta form, and for `.item()`
+        return _count(build_host(light), cfg)
+
+
+def without_weights(model: Any) -> Any:
+    """A copy of a model's config, nested to any depth, in which nothing is pretrained.
+
+    >>> without_weights({'encoder': [{'model': 'resnet18', 'pretrained': True}]})
+    {'encoder': [{'model': 'resnet18', 'pretrained': False}]}
+    """
+    if isinstance(model, Mapping):
+        return {k: NO_WEIGHTS[k] if k in NO_WEIGHTS else without_weights(v) for k, v in model.items()}
+    if isinstance(model, (list, tuple)):
+        return [without_weights(v) for v in model]
+    return model
+
+
+def input_shapes(cfg: Mapping[str, Any], host: MultimodalHost) -> Shapes | None:
+    """The shape of one sample of each modality as the test data deliver it, from the config alone.
+
+    The size is that of the last transform that gives one (`Resize`, `RandomCrop`), else the argument ``size`` of the
+    data set, else this argument's default, else the class's attribute ``size``: one number for height and width, a
+    sequence (H, W) or (D, H, W), or a mapping of one of these for each modality. Channels are ``host.in_chans``, else
+    the data set's ``all_channels``.
+
+    Returns:
+        Modality to [C, H, W] or [C, D, H, W]; None where the config does not say it.
+
+    Raises:
+        NameNotFound: An unknown data set or transform.
+        InputError: A size that is none.
+    """
+    loaders = [cfg.get(f'{stage}_dataloader') for stage in ('test', 'val', 'train')]
+    dataset = next((loader['dataset'] for loader in loaders if loader and loader.get('dataset')), None)
+    if dataset is None:
+        return None
+    dataset = {'type': dataset} if isinstance(dataset, str) else dataset
+    cls = DATASETS.find(dataset.get('type', ''))
+    size = _delivered_size(dataset, cls)
+    channels = getattr(host, 'in_chans', None) or getattr(cls, 'all_channels', {})
+    shapes = {}
+    for m in host.modalities:
+        own = size.get(m) if isinstance(size, Mapping) else size
+        c = channels.get(m) if isinstance(channels, Mapping) else channels
+        if own is None or c is None:
+            return None
+        sides = [own, own] if isinstance(own, int) else own
+        if not isinstance(sides, Sequence) or not all(isinstance(s, int) and s > 0 for s in sides):
+            raise InputError(f'The size of {m} must be a whole number above 0 or a sequence of these, got {own!r}.')
+        shapes[m] = [c, *sides]
+    return shapes
+
+
+def _delivered_size(dataset: Mapping[str, Any], cls: type) -> Any:
+    for transform in reversed(dataset.get('transforms') or ()):
+        if isinstance(transform, Mapping) and 'size' in transform:
+            kind = TRANSFORMS.find(transform['type'])
+            if inspect.isclass(kind) and issubclass(kind, Geometry):  # other sizes are none of the picture's
+                return transform['size']
+    if 'size' in dataset:
+        return dataset['size']
+    argument = inspect.signature(cls).parameters.get('size')
+    default = getattr(cls, 'size', None) if argument is None else argument.default
+    return default if isinstance(default, (int, Sequence, Mapping)) else None  # a class may have a property `size`
+
+
+def _count(host: MultimodalHost, cfg: Mapping[str, Any]) -> Cost:
+    shapes = input_shapes(cfg, host)
+    macs = None if shapes is None else _macs(host.eval(), shapes)
+    return Cost(
+        modalities=host.modalities,
+        parameters=_numbers(host.parameters()),  # after the pass: lazy layers have a size now
+        training_only=_numbers(host.training_only()),
+        branches={m: _numbers(host.branch(m)) for m in host.modalities},
+        macs=macs,
+        input=shapes,
+    )
+
+
+def _macs(host: MultimodalHost, shapes: Shapes) -> int:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    inputs = {m: torch.zeros(1, *shape, device=host.device) for m, shape in shapes.items()}
+    with torch.no_grad(), _countable_attention(), FlopCounterMode(display=False) as counter:
+        host(inputs)
+    return counter.get_total_flops() // 2
+
+
+@contextmanager
+def _countable_attention() -> Iterator[None]:
+    """In eval mode torch runs a transformer layer as one fused operator, which its own counter takes for nothing."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+def _numbers(parameters: Iterator[nn.Parameter]) -> int:
+    return sum(p.numel() for p in dict.fromkeys(parameters))
