@@ -28,7 +28,8 @@ class Cost:
     """What a host costs.
 
     Attributes:
-        modalities: Those of the host.
+        host: The name of its class.
+        modalities: Its inputs.
         parameters: All of the host's, plugins that only act in training left out.
         training_only: How many of these inference does not use: auxiliary heads and decoders.
         branches: Modality to the number of parameters of its own path.
@@ -37,6 +38,7 @@ class Cost:
         input: Modality to the shape of one sample, [C, H, W] or [C, D, H, W]; None where it is not known.
     """
 
+    host: str
     modalities: tuple[str, ...]
     parameters: int
     training_only: int
@@ -138,6 +140,7 @@ def _count(host: MultimodalHost, cfg: Mapping[str, Any]) -> Cost:
     shapes = input_shapes(cfg, host)
     macs = None if shapes is None else _macs(host.eval(), shapes)
     return Cost(
+        host=type(host).__name__,
         modalities=host.modalities,
         parameters=_numbers(host.parameters()),  # after the pass: lazy layers have a size now
         training_only=_numbers(host.training_only()),

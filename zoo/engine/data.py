@@ -91,14 +91,17 @@ class Collate:
 
     A sample is ``{'inputs': {modality: tensor}, 'present': bool (M,), 'target': ...}`` with an optional ``'info'``
     dict. A modality that a sample lacks is filled with zeros; one that none has is left out. Targets are stacked where
-    they are tensors of one shape, and listed otherwise.
+    they are tensors of one shape, and listed otherwise; the ``ragged`` entries of a dict are listed always, so that
+    their type does not hang on whether the numbers of boxes happen to agree.
 
     Args:
         modalities: Names of the columns of ``present``.
+        ragged: Entries of a target whose length differs between samples.
     """
 
-    def __init__(self, modalities: Sequence[str]) -> None:
+    def __init__(self, modalities: Sequence[str], ragged: Sequence[str] = ('boxes', 'labels')) -> None:
         self.modalities = tuple(modalities)
+        self.ragged = frozenset(ragged)
 
     def __call__(self, samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         inputs = {}
@@ -109,12 +112,23 @@ class Collate:
         batch = {
             'inputs': inputs,
             'present': torch.stack([torch.as_tensor(s['present'], dtype=torch.bool) for s in samples]),
-            'target': _collate_target([s.get('target') for s in samples]),
+            'target': self._collate_target([s.get('target') for s in samples]),
             'modalities': self.modalities,
         }
         if any('info' in s for s in samples):
             batch['info'] = [s.get('info', {}) for s in samples]
         return batch
+
+    def _collate_target(self, targets: list[Any]) -> Any:
+        first = targets[0]
+        if isinstance(first, Mapping):
+            columns = {k: [t[k] for t in targets] for k in first}
+            return {k: c if k in self.ragged else self._collate_target(c) for k, c in columns.items()}
+        if isinstance(first, Tensor) and all(t.shape == first.shape for t in targets):
+            return torch.stack(targets)
+        if isinstance(first, (int, float, np.number)):
+            return torch.as_tensor(targets)
+        return None if first is None else targets
 
 
 def _stack(tensors: list[Tensor], modality: str) -> Tensor:
@@ -123,17 +137,6 @@ def _stack(tensors: list[Tensor], modality: str) -> Tensor:
             f'Samples of a batch differ in the shape of {modality!r}: {sorted(shapes)}. Resize or crop them.'
         )
     return torch.stack(tensors)
-
-
-def _collate_target(targets: list[Any]) -> Any:
-    first = targets[0]
-    if isinstance(first, Mapping):
-        return {k: _collate_target([t[k] for t in targets]) for k in first}
-    if isinstance(first, Tensor) and all(t.shape == first.shape for t in targets) and first.ndim != 1:
-        return torch.stack(targets)
-    if isinstance(first, (int, float, np.number)):
-        return torch.as_tensor(targets)
-    return None if first is None else targets
 
 
 def build_dataset(cfg: Mapping[str, Any] | Dataset) -> Dataset:
@@ -176,7 +179,7 @@ def build_dataloader(
     defaults = dict(
         pin_memory=cuda,
         persistent_workers=workers > 0,
-        collate_fn=Collate(dataset.modalities),
+        collate_fn=Collate(dataset.modalities, getattr(dataset, 'ragged', ('boxes', 'labels'))),
         generator=torch.Generator().manual_seed(seed),  # else every `iter` would draw from the global state
     )
     try:

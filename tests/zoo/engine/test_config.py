@@ -52,5 +52,5 @@ def test_a_missing_config_is_answered_with_the_nearest(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'configs').mkdir()
     (tmp_path / 'configs' / 'r18_digits.py').write_text('')
-    with pytest.raises(InputError, match="Did you mean 'configs/r18_digits.py'"):
+    with pytest.raises(InputError, match=r"Did you mean 'configs/r18_digits\.py'"):
         load_config('configs/r18_digit.py')

@@ -22,7 +22,7 @@ def test_ranks_share_all_samples(world, round_up):
     samplers = [EpochSampler(10, True, seed=3, rank=r, world_size=world, round_up=round_up) for r in range(world)]
     drawn = [indices(s) for s in samplers]
     assert [len(d) for d in drawn] == [len(s) for s in samplers]
-    assert set(sum(drawn, [])) == set(range(10))
+    assert {i for d in drawn for i in d} == set(range(10))
     total = sum(map(len, drawn))
     assert total == (-(-10 // world) * world if round_up else 10)
 

@@ -115,5 +115,5 @@ def test_state_round_trip_keeps_the_loss_scale(host):
 def test_bad_input(host):
     with pytest.raises(InputError, match='needs "optimizer"'):
         build_optim_wrapper(host, {})
-    with pytest.raises(NameNotFound, match="'bfloat61'. Did you mean 'bfloat16'"):
+    with pytest.raises(NameNotFound, match=r"'bfloat61'\. Did you mean 'bfloat16'"):
         build_optim_wrapper(host, {'optimizer': SGD, 'dtype': 'bfloat61'})

@@ -34,7 +34,7 @@ def test_lists_of_subsets_are_ordered_inside_and_free_of_repeats():
 
 
 def test_an_unknown_modality_is_answered_with_the_nearest():
-    with pytest.raises(NameNotFound, match="'dept'. Did you mean 'depth'"):
+    with pytest.raises(NameNotFound, match=r"'dept'\. Did you mean 'depth'"):
         parse_subsets('rgb+dept', MODALITIES)
 
 
