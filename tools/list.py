@@ -17,17 +17,21 @@ import sys
 from collections.abc import Iterable, Mapping
 from contextlib import redirect_stdout
 from fnmatch import fnmatchcase
-from functools import lru_cache
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from rich import box
-from rich.console import Console, RenderableType
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from registry import DATASETS, ENCODERS, FUSIONS, HOSTS, PLUGINS, InputError, nearest, unknown_name
-from zoo.engine import command
+from registry import DATASETS, ENCODERS, FUSIONS, HOSTS, PLUGINS, InputError, NameNotFound, nearest, unknown_name
+from zoo.engine import command, load_config
+from zoo.engine.checkpoint import write_text
+from zoo.engine.config import plugin_names
+from zoo.engine.cost import cost_key, host_cost
+from zoo.engine.progress import track
 
 ROOT = Path(__file__).resolve().parents[1]
 REGISTRIES = {'hosts': HOSTS, 'encoders': ENCODERS, 'fusions': FUSIONS, 'plugins': PLUGINS, 'datasets': DATASETS}
@@ -39,8 +43,8 @@ COUNTED = (
     'mode, half of the floating point operations that torch.utils.flop_counter counts.'
 )
 FULL_STOP = re.compile(r'(?<!\bal)(?<!\be\.g)(?<!\bi\.e)(?<!\bcf)(?<!\bvs)\.(?=\s|$)')
-WORDS_BEFORE_A_DOCS_TABLE = {
-    'hosts': 'Whole multimodal models: `type` of a config\'s `model`, or `zoo.create_host(name, ...)`.',
+DOCS = {
+    'hosts': "Whole multimodal models: `type` of a config's `model`, or `zoo.create_host(name, ...)`.",
     'encoders': 'What turns one modality into features. The name of any model of timm works too: '
     '`python tools/list.py encoders "convnext*"` lists those that match.',
     'fusions': 'What merges the features of the modalities that are present.',
@@ -48,6 +52,7 @@ WORDS_BEFORE_A_DOCS_TABLE = {
     'datasets': 'What can be trained and tested on.',
     'configs': COUNTED,
 }
+DOCS_HEAD = ['config', 'what it trains', 'host', 'plugins', 'input', 'branches', 'parameters', 'MACs']
 
 Row = dict[str, Any]
 
@@ -71,6 +76,8 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if args.docs and (args.kind or args.json):
         parser.error('--docs writes everything: leave out the kind, the pattern and --json')
+    if args.docs and args.docs.suffix != '.md':
+        parser.error(f'--docs takes the name of a Markdown file (.md), got {str(args.docs)!r}')
     return args
 
 
@@ -80,20 +87,23 @@ def main() -> None:
     args = parse_args()
     if args.kind not in (None, *KINDS):
         raise unknown_name('kind of part', args.kind, KINDS)
+    if args.docs and not args.docs.parent.is_dir():
+        raise InputError(f'{str(args.docs)!r} can not be written: there is no folder {str(args.docs.parent)!r}.')
     import plugins  # noqa: F401  registers them
 
     with redirect_stdout(sys.stderr):  # configs and libraries may print, and JSON must stay pure
         found = {kind: collect(kind, args.pattern) for kind in ([args.kind] if args.kind else KINDS)}
-    failed = [row for row in found.get('configs', ()) if 'error' in row]
     if args.docs:
-        if failed:
-            raise InputError(f'Nothing is written: {failed[0]["config"]}: {failed[0]["error"]}')
-        write_docs(found, args.docs)
-    elif args.json:
+        for row in found['configs']:
+            if reason := row.get('error') or row.get('lacks'):
+                raise InputError(f'{row["config"]}: {reason} Nothing was written.')
+        write_docs(args.docs, markdown(found))
+        return
+    if args.json:
         print(json.dumps(found[args.kind] if args.kind else found, indent=2, ensure_ascii=False))
     else:
         show(found)
-    if broken := [row['config'] for row in failed if not row.pop('lacks_library')]:
+    if broken := [row['config'] for row in found.get('configs', ()) if 'error' in row]:
         raise InputError(f'{len(broken)} of {len(found["configs"])} configs can not be built: {", ".join(broken)}.')
 
 
@@ -108,7 +118,10 @@ def collect(kind: str, pattern: str) -> list[Row]:
     """
     rows, known = configs(pattern) if kind == 'configs' else parts(kind, pattern)
     if not rows and not re.search(r'[*?\[]', pattern):
-        raise unknown_name(kind.removesuffix('s'), pattern, known)
+        raise NameNotFound(
+            f'No {kind.removesuffix("s")} {pattern!r}.{nearest(pattern, known)} '
+            f'"python tools/list.py {kind}" lists what there is.'
+        )
     return rows
 
 
@@ -127,19 +140,20 @@ def parts(kind: str, pattern: str) -> tuple[list[Row], list[str]]:
 
 
 def configs(pattern: str) -> tuple[list[Row], list[str]]:
-    """The configs of the zoo that match, or the one file that ``pattern`` names, and the paths of all."""
-    if (path := Path(pattern)).is_file():
-        return [describe_config(path)], []
-    files = sorted(p for p in (ROOT / 'configs').rglob('*.py') if '_base_' not in p.parts)
-    known = [p.relative_to(ROOT).as_posix() for p in files]
-    if pattern.endswith('.py') and not re.search(r'[*?\[]', pattern) and not any(matches(n, pattern) for n in known):
-        raise InputError(f'No config {pattern!r}.{nearest(pattern, known)}')
-    chosen = [p for p, name in zip(files, known) if matches(name, pattern)]
-    if len(chosen) < 2:
-        return [describe_config(p) for p in chosen], [p.stem for p in files]
-    from zoo.engine.progress import track
+    """The configs of the zoo that match, or the one file that ``pattern`` names, and the names of all.
 
-    return [attempt(p) for p in track(chosen, 'configs')], known
+    Raises:
+        InputError: A single config can not be built.
+    """
+    files = sorted(p for p in (ROOT / 'configs').rglob('*.py') if '_base_' not in p.parts)
+    known = [shown(p) for p in files]
+    one = Path(pattern).is_file()
+    chosen = [Path(pattern)] if one else [p for p, name in zip(files, known) if matches(name, pattern)]
+    costs: dict[str, Any] = {}
+    rows = [attempt(p, costs) for p in track(chosen, None if one else 'configs')]
+    if len(rows) == 1 and (reason := rows[0].get('error') or rows[0].get('lacks')):
+        raise InputError(reason)
+    return rows, [*known, *(p.stem for p in files)]
 
 
 def matches(name: str, pattern: str) -> bool:
@@ -154,34 +168,37 @@ def matches(name: str, pattern: str) -> bool:
     return any(fnmatchcase('/'.join(levels[i:]), pattern) for i in range(len(levels)))
 
 
-def attempt(path: Path) -> Row:
-    """`describe_config`; a config that can not be built gets a row with ``error`` instead of numbers."""
+def attempt(path: Path, costs: dict[str, Any]) -> Row:
+    """`describe_config`. One that can not be built gets a row without numbers, with the reason as ``error``, or as
+    ``lacks`` where only an optional library is not installed."""
     try:
-        return describe_config(path)
+        return describe_config(path, costs)
     except Exception as error:  # configs and models are code: whatever one raises must not hide the others
         if os.environ.get('COUNTERPOISE_TRACEBACK'):
             raise
         reason = ' '.join(str(error).split())
-        if not isinstance(error, (InputError, LookupError, ImportError)):
+        if not isinstance(error, (InputError, NameNotFound, ImportError)):
             reason = f'{type(error).__name__}: {reason}'
-        lacks_library = isinstance(error, ImportError) or isinstance(error.__cause__, ImportError)
+        lacks = isinstance(error, ImportError) or isinstance(error.__cause__, ImportError)
         row = {'config': shown(path), 'description': config_sentence(path), **dict.fromkeys(COST)}
-        return {**row, 'error': reason, 'lacks_library': lacks_library}
+        return {**row, 'lacks' if lacks else 'error': reason}
 
 
-def describe_config(path: Path) -> Row:
+def describe_config(path: Path, costs: dict[str, Any]) -> Row:
     """What a config trains, and what its host costs.
+
+    Args:
+        path: The file.
+        costs: Those counted before, by `cost_key`; extended.
 
     Raises:
         InputError: It can not be read or built.
         NameNotFound: An unknown part.
     """
-    from zoo.engine import load_config
-    from zoo.engine.config import plugin_names
-
     cfg = load_config(path)
-    keys = ('model', 'plugins', 'test_dataloader', 'val_dataloader', 'train_dataloader')
-    cost = cached_cost(json.dumps({k: cfg.to_dict()[k] for k in keys if k in cfg}, default=str))
+    if (key := cost_key(cfg)) not in costs:
+        costs[key] = host_cost(cfg)
+    cost = costs[key]
     row = {
         'config': shown(path),
         'description': config_sentence(path),
@@ -194,3 +211,138 @@ def describe_config(path: Path) -> Row:
         'input': cost.input,
     }
     return {**row, 'training_only': cost.training_only} if cost.training_only else row
+
+
+def shown(path: Path) -> str:
+    """A config's path from the root of the repository, or as it was given where it lies outside."""
+    full = path.resolve()
+    return full.relative_to(ROOT).as_posix() if full.is_relative_to(ROOT) else str(path)
+
+
+def config_sentence(path: Path) -> str:
+    """The first sentence of a config's docstring; nothing where the file is not Python."""
+    try:
+        return first_sentence(ast.get_docstring(ast.parse(path.read_bytes())))
+    except (SyntaxError, ValueError, OSError):
+        return ''
+
+
+def first_sentence(text: str | None, default: str = '') -> str:
+    """The first sentence of a docstring, on one line, with single quotation marks around code."""
+    words = ' '.join((text or default).strip().split('\n\n')[0].split()).replace('``', '`')
+    end = FULL_STOP.search(words)
+    return words[: end.end()] if end else words
+
+
+# ---- showing
+
+
+def show(found: Mapping[str, list[Row]]) -> None:
+    """Print one table for each kind."""
+    console = Console()
+    for kind, rows in found.items():
+        console.print(f'[bold]{kind}[/] ({len(rows)})')
+        if rows:
+            console.print(config_table(rows) if kind == 'configs' else part_table(rows))
+    if found.get('configs'):
+        console.print(COUNTED, style='dim')
+
+
+def part_table(rows: Iterable[Row]) -> Table:
+    """Names and descriptions."""
+    table = Table('name', 'description', box=box.SIMPLE_HEAD, pad_edge=False)
+    for row in rows:
+        table.add_row(f'[bold]{escape(row["name"])}', escape(row['description']))
+    return table
+
+
+def config_table(rows: Iterable[Row]) -> Table:
+    """One row for each config, one line in it for each modality; fits 80 columns."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column('config', ratio=1, overflow='fold')
+    table.add_column('input', no_wrap=True)
+    for name in ('branch', 'all', 'MACs'):
+        table.add_column(name, no_wrap=True, justify='right')
+    for row in rows:
+        name = f'[bold]{escape(row["config"].removeprefix("configs/"))}[/]'
+        if reason := row.get('error') or row.get('lacks'):
+            table.add_row(f'{name}\n[red]{escape(reason)}[/]')
+            continue
+        lines = [name, *map(escape, (' + '.join([row['host'], *row['plugins']]), row['description']))]
+        if unused := row.get('training_only'):
+            lines.append(f'[dim]{short(unused)} of the parameters only train.[/]')
+        inputs = row['input'] or dict.fromkeys(row['modalities'])
+        table.add_row(
+            '\n'.join(lines),
+            '\n'.join(f'{m} {sides(shape)}' for m, shape in inputs.items()),
+            '\n'.join(short(n) for n in row['branches'].values()),
+            short(row['parameters']),
+            short(row['macs']),
+        )
+    return table
+
+
+def sides(shape: list[int] | None) -> str:
+    """``3x48x48``."""
+    return 'x'.join(map(str, shape)) if shape else '?'
+
+
+def short(number: int | None) -> str:
+    """Three digits and a prefix: ``2.14 M``."""
+    if number is None:
+        return '?'
+    for power, prefix in ((12, ' T'), (9, ' G'), (6, ' M'), (3, ' k')):
+        if number >= 0.9995 * 10**power:
+            value = number / 10**power
+            return f'{value:.{2 - (value >= 9.995) - (value >= 99.95)}f}{prefix}'
+    return str(number)
+
+
+def write_docs(path: Path, text: str) -> None:
+    """Write a Markdown file.
+
+    Raises:
+        InputError: It can not be written.
+    """
+    try:
+        write_text(path, text)
+    except OSError as error:
+        raise InputError(f'{str(path)!r} can not be written: {error.strerror}.') from None
+
+
+def markdown(found: Mapping[str, list[Row]]) -> str:
+    """All tables, for the docs."""
+    lines = ['<!-- Written by `python tools/list.py --docs`: change the docstrings and configs, not this file. -->', '']
+    lines += ['# The zoo', '']
+    for kind, rows in found.items():
+        lines += [f'## {kind.capitalize()}', '', DOCS[kind], '']
+        if kind != 'configs':
+            lines += _table(['name', 'what it is'], [[f'`{r["name"]}`', r['description']] for r in rows])
+            continue
+        for folder, group in groupby(rows, key=lambda r: r['config'].rsplit('/', 1)[0]):
+            lines += [f'### {folder.removeprefix("configs/")}', '', *_table(DOCS_HEAD, map(_docs_cells, group))]
+    return '\n'.join(lines)
+
+
+def _docs_cells(row: Row) -> list[str]:
+    inputs = row['input'] or dict.fromkeys(row['modalities'])
+    unused = f' ({short(row["training_only"])} only train)' if 'training_only' in row else ''
+    return [
+        f'[{Path(row["config"]).stem}](../{row["config"]})',
+        row['description'],
+        row['host'],
+        ', '.join(row['plugins']) or '–',
+        '<br>'.join(f'{m} {sides(shape)}' for m, shape in inputs.items()),
+        '<br>'.join(short(n) for n in row['branches'].values()),
+        short(row['parameters']) + unused,
+        short(row['macs']),
+    ]
+
+
+def _table(head: list[str], rows: Iterable[list[str]]) -> list[str]:
+    cells = [[c.replace('|', '\\|') for c in row] for row in rows]
+    return [f'| {" | ".join(r)} |' for r in (head, ['---'] * len(head), *cells)] + ['']
+
+
+if __name__ == '__main__':
+    main()

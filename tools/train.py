@@ -4,10 +4,11 @@ Example: python tools/train.py configs/late_fusion/r18_digitscenes.py --plugins 
 """
 
 import argparse
+from pathlib import Path
 
 from rich.console import Console
 
-from zoo.engine import Runner, command, load_config, parse_options
+from zoo.engine import Runner, command, load_config, parse_options, parse_plugin
 
 
 def parse_args() -> argparse.Namespace:
@@ -39,6 +40,12 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def default_work_dir(config: str, plugins: list[str] | None) -> Path:
+    """``work_dirs/<config>``, with the plugins of the command line in its name, so that runs to compare stay apart."""
+    names = [parse_plugin(p)['type'].lower() for p in plugins or []]
+    return Path('work_dirs') / '_'.join([Path(config).stem, *names])
+
+
 @command
 def main() -> None:
     """Parse, build, run."""
@@ -49,7 +56,8 @@ def main() -> None:
     if args.amp:
         options['optim_wrapper.dtype'] = args.amp
     cfg = load_config(args.config, args.plugins, options, args.seed)
-    runner = Runner(cfg, args.work_dir, args.device, args.trust_checkpoint)
+    work_dir = args.work_dir or default_work_dir(args.config, args.plugins)
+    runner = Runner(cfg, work_dir, args.device, args.trust_checkpoint)
     if args.resume:
         runner.resume_from()
     result = runner.train_and_test(test=not args.no_test)

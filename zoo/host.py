@@ -86,7 +86,9 @@ class Batch:
         )
 
     def restrict(self, mask: Tensor) -> 'Batch':
-        """The same samples with only the modalities of ``mask`` ((M,) or (B, M) bool) present."""
+        """The same samples with only the modalities of ``mask`` ((M,) or (B, M) bool, columns as here) present."""
+        if mask.shape[-1] != len(self.modalities):
+            raise ValueError(f'mask has {mask.shape[-1]} columns, the batch has {", ".join(self.modalities)}.')
         return self.replace(present=self.present & mask.cpu())
 
     def select(self, rows: Tensor) -> 'Batch':
@@ -333,8 +335,7 @@ class MultimodalHost(BaseModel):
 
     def run_features(self, features: Mapping[str, Any], present: Tensor) -> Outputs:
         """Fuse and decode features that are already computed, with ``present`` (B, M) instead of their own."""
-        device = next(self.parameters()).device
-        return self.decode(self.fuse(features, present.to(device, non_blocking=True)), features)
+        return self.decode(self.fuse(features, present.to(self.device, non_blocking=True)), features)
 
     def run_subsets(self, batch: Batch, masks: Tensor, features: Features | None = None) -> Iterator[Outputs | None]:
         """One `Outputs` for each mask, over the rows that keep a modality under it; None where no row does.
@@ -443,16 +444,20 @@ class MultimodalHost(BaseModel):
             plugin.on_gradients(self, optimizer)
 
     @contextmanager
-    def aside(self, update_statistics: bool = False) -> Iterator[None]:
+    def aside(self, *, training: bool = True, update_statistics: bool = False) -> Iterator[None]:
         """An extra pass without a trace: running statistics and random states stay, non-structural plugins are off.
 
         Args:
+            training: False puts all modules into eval mode; each one's own mode comes back.
             update_statistics: Let running statistics follow the extra pass: published training that does so.
         """
-        norms = [] if update_statistics else [m for m in self.modules() if _tracks(m)]
+        modes = [] if training else [m for m in self.modules() if m.training]
+        norms = [m for m in self.modules() if _tracks(m)] if training and not update_statistics else []
         outer, self._aside = self._aside, True
         for norm in norms:
             norm.track_running_stats = False
+        for module in modes:
+            module.training = False
         try:
             with preserved_random_state(self.device):
                 yield
@@ -460,6 +465,8 @@ class MultimodalHost(BaseModel):
             self._aside = outer
             for norm in norms:
                 norm.track_running_stats = True
+            for module in modes:
+                module.training = True
 
     @property
     def device(self) -> torch.device:

@@ -189,6 +189,12 @@ def test_restrict_only_takes_away_and_leaves_what_the_data_set_delivered(mask):
     assert part.inputs is whole.inputs
 
 
+def test_a_mask_of_another_width_is_refused():
+    for width in (1, 3):
+        with pytest.raises(ValueError, match=f'mask has {width} columns, the batch has rgb, depth'):
+            batch().restrict(torch.ones(width, dtype=torch.bool))
+
+
 def test_a_batch_can_not_be_changed():
     whole = batch()
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -377,6 +383,21 @@ def test_aside_can_let_running_statistics_follow():
     assert host.state_dict()['encoders.rgb.fine.1.num_batches_tracked'] == 1
     assert torch.equal(torch.get_rng_state(), random)
     assert not host.plugins['Recorder'].calls
+
+
+def test_aside_can_evaluate_and_gives_every_module_its_own_mode_back():
+    host = Pyramid().plug(Recorder())
+    for seed in range(3):
+        host.train().run(batch(seed=seed))
+    host.encoders['rgb'].fine.eval()  # somebody froze it
+    modes = {name: m.training for name, m in host.named_modules()}
+    before = state(host)
+    with host.aside(training=False):
+        found = host.run(batch()).prediction
+    assert {name: m.training for name, m in host.named_modules()} == modes
+    assert_same(before, state(host))
+    assert torch.equal(found, copy.deepcopy(host).eval().run(batch()).prediction)
+    assert len(host.plugins['Recorder'].calls) == 3  # those before
 
 
 class ExtraPass(Plugin):
@@ -796,8 +817,7 @@ def test_an_encoder_compiled_in_place_keeps_its_keys_and_its_numbers():
     torch.manual_seed(0)
     plain = create_host('late_fusion', modalities=['rgb', 'depth'], num_classes=3, encoder='test_resnet').train()
     compiled = copy.deepcopy(plain)
-    for encoder in compiled.encoders.values():
-        encoder.compile(dynamic=True, backend='aot_eager')  # the default takes minutes to generate code
+    compiled.encoders['rgb'].compile(dynamic=True, backend='aot_eager')  # the default takes minutes to generate code
     assert compiled.state_dict().keys() == plain.state_dict().keys()
     for size, absent in ((4, ()), (5, (0, 1)), (3, (0, 1)), (2, (0, 1))):  # complete, part, one row, none
         present = torch.ones(size, 2, dtype=torch.bool)

@@ -50,7 +50,7 @@ class TimmEncoder(nn.Module):
                 f'Pretrained weights of {model} could not be loaded ({_brief(error)}). '
                 'Use pretrained=False, or pretrained=FILE for weights that are on disk.'
             ) from error
-        self.model.pretrained_cfg.pop('state_dict', None)  # a second copy of the weights
+        getattr(self.model, 'pretrained_cfg', {}).pop('state_dict', None)  # a second copy of the weights
         # some heads widen the pooled features (MobileNetV3)
         self.out_channels: int = getattr(self.model, 'head_hidden_size', None) or self.model.num_features
 

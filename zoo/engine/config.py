@@ -14,7 +14,7 @@ from registry import PLUGINS, InputError, NameNotFound, nearest, unknown_name
 KNOWN_KEYS = frozenset(
     'model plugins work_dir train_dataloader val_dataloader test_dataloader train_cfg val_cfg test_cfg optim_wrapper '
     'param_scheduler val_evaluator test_evaluator default_hooks custom_hooks custom_imports env_cfg '
-    'log_processor log_level visualizer default_scope randomness experiment_name sync_bn find_unused_parameters '
+    'log_processor log_level visualizer randomness experiment_name sync_bn find_unused_parameters '
     'compile_encoders'.split()
 )
 

@@ -1,6 +1,7 @@
 """What the host of a config costs, without its data and without weights."""
 
 import inspect
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -56,22 +57,42 @@ def host_cost(cfg: Config) -> Cost:
     calls as functions, and those that trace (fvcore) need real tensors.
 
     Nothing is read: the data set is not built, pretrained weights are not loaded, and parameters and inputs live on the
-    ``meta`` device. Only a host whose code looks at values runs on the CPU. Structural plugins are attached, others do
-    not exist at inference; they must be registered (``import plugins``).
+    ``meta`` device. Only a host whose code looks at values takes memory and time, on the CPU. Structural plugins are
+    attached, others do not exist at inference; they must be registered (``import plugins``).
 
     Raises:
         InputError: A config that can not work, as far as it shows without data.
         NameNotFound: An unknown part.
     """
-    check_config(cfg)
-    light = Config({'model': without_weights(cfg.model), 'plugins': list(cfg.get('plugins') or [])})
-    keep_structural(light)
+    light = _without_training(cfg)
     try:
         with torch.device('meta'):
             host = build_host(light)
+    except RuntimeError:  # its constructor looks at values, as `.item()` does
+        host = build_host(light)
+    try:
         return _count(host.to('meta'), cfg)
-    except RuntimeError:  # also what torch raises for an operator without a meta form, and for `.item()`
+    except RuntimeError:  # so does its forward, or it uses an operator without a meta form
         return _count(build_host(light), cfg)
+
+
+def cost_key(cfg: Config) -> str:
+    """What `host_cost` depends on: it need not count two configs of the same key.
+
+    Raises:
+        InputError: A config that can not work, as far as it shows without building anything.
+        NameNotFound: An unknown plugin.
+    """
+    return json.dumps([_without_training(cfg).to_dict(), _test_data(cfg)], default=str)
+
+
+def _without_training(cfg: Config) -> Config:
+    check_config(cfg)
+    model = without_weights(cfg.model)
+    model.pop('data_preprocessor', None)  # costs nothing here, and checks its numbers, which the meta device has not
+    light = Config({'model': model, 'plugins': list(cfg.get('plugins') or [])})
+    keep_structural(light)
+    return light
 
 
 def without_weights(model: Any) -> Any:
@@ -102,11 +123,8 @@ def input_shapes(cfg: Mapping[str, Any], host: MultimodalHost) -> Shapes | None:
         NameNotFound: An unknown data set or transform.
         InputError: A size that is none.
     """
-    loaders = [cfg.get(f'{stage}_dataloader') for stage in ('test', 'val', 'train')]
-    dataset = next((loader['dataset'] for loader in loaders if loader and loader.get('dataset')), None)
-    if dataset is None:
+    if (dataset := _test_data(cfg)) is None:
         return None
-    dataset = {'type': dataset} if isinstance(dataset, str) else dataset
     cls = DATASETS.find(dataset.get('type', ''))
     size = _delivered_size(dataset, cls)
     channels = getattr(host, 'in_chans', None) or getattr(cls, 'all_channels', {})
@@ -121,6 +139,13 @@ def input_shapes(cfg: Mapping[str, Any], host: MultimodalHost) -> Shapes | None:
             raise InputError(f'The size of {m} must be a whole number above 0 or a sequence of these, got {own!r}.')
         shapes[m] = [c, *sides]
     return shapes
+
+
+def _test_data(cfg: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The config of the test data, else of those that there are."""
+    loaders = [cfg.get(f'{stage}_dataloader') for stage in ('test', 'val', 'train')]
+    dataset = next((loader['dataset'] for loader in loaders if loader and loader.get('dataset')), None)
+    return {'type': dataset} if isinstance(dataset, str) else dataset
 
 
 def _delivered_size(dataset: Mapping[str, Any], cls: type) -> Any:

@@ -1,6 +1,8 @@
 """The runner: mmengine's, with plugins, exact resuming, and checkpoints that are safe to load."""
 
+import json
 import logging
+import multiprocessing
 import platform
 import time
 from collections.abc import Mapping
@@ -12,9 +14,10 @@ import torch
 import torch.distributed as dist
 from mmengine.config import Config
 from mmengine.model import MMDistributedDataParallel
+from mmengine.runner import BaseLoop, set_random_seed
 from mmengine.runner import Runner as BaseRunner
-from mmengine.runner import set_random_seed
 from torch import nn
+from torch.utils.data import DataLoader
 
 from registry import LOOPS, METRICS, PARAM_SCHEDULERS, InputError
 from zoo.host import MultimodalHost
@@ -61,44 +64,29 @@ class Runner(BaseRunner):
         randomness = {'seed': 0, **cfg.get('randomness', {})}
         set_random_seed(randomness['seed'])
         host = build_host(cfg).to(self.target_device)
-        loaders = {}
-        for stage in ('train', 'val', 'test'):
-            if loader := cfg.get(f'{stage}_dataloader'):
-                cuda = self.target_device.type == 'cuda'
-                loaders[stage] = build_dataloader(loader, stage == 'train', randomness['seed'], rank, world, cuda)
-                check_dataset(host, loaders[stage].dataset.dataset, f'{stage}_dataloader')
-        for stage in ('val', 'test'):
-            if stage in loaders:
-                METRICS.build(cfg[f'{stage}_evaluator'])
-        for scheduler in _listed(cfg.get('param_scheduler')):
-            PARAM_SCHEDULERS.find(scheduler.get('type', ''))
+        loaders = self._build_loaders(cfg, host, randomness['seed'], rank, world)
         self.test_loader = loaders.pop('test', None)
-        loops, optim_wrapper = {'train': None, 'val': None}, None
-        for stage, loader in loaders.items():
-            default = (
-                {'type': 'TrainLoop'} if stage == 'train' else {'type': 'ValSweep', 'evaluator': cfg.val_evaluator}
-            )
-            loop = {**default, **(cfg.get(f'{stage}_cfg') or {})}
-            loops[stage] = LOOPS.build(loop, runner=self, dataloader=loader)
+        loops = {}
         if 'train' in loaders:
-            optim_wrapper = build_optim_wrapper(host, cfg.optim_wrapper)
+            loops['train_cfg'] = _build_loop('TrainLoop', cfg.train_cfg, runner=self, dataloader=loaders['train'])
+        if 'val' in loaders:
+            arguments = {'dataloader': loaders['val'], 'evaluator': cfg.val_evaluator}
+            loops['val_cfg'] = _build_loop('ValSweep', cfg.get('val_cfg'), runner=self, **arguments)
+            loops['val_evaluator'] = cfg.val_evaluator
+        optim_wrapper = build_optim_wrapper(host, cfg.optim_wrapper) if 'train' in loaders else None
         folder = Path(work_dir or cfg.get('work_dir') or Path('work_dirs') / Path(cfg.filename or 'run').stem)
         make_writable(folder)
         super().__init__(
             model=host,
             work_dir=str(folder),
-            **{f'{stage}_dataloader': loaders.get(stage) for stage in loops},
-            **{f'{stage}_cfg': loop for stage, loop in loops.items()},
-            **{
-                f'{stage}_evaluator': cfg[f'{stage}_evaluator'] if stage in loaders else None
-                for stage in ('val', 'test')
-            },
+            **{f'{stage}_dataloader': loader for stage, loader in loaders.items()},
+            **loops,
             optim_wrapper=optim_wrapper,
             param_scheduler=cfg.get('param_scheduler') if optim_wrapper else None,
             default_hooks=cfg.get('default_hooks'),
             custom_hooks=cfg.get('custom_hooks'),
             launcher=launcher,
-            env_cfg=cfg.get('env_cfg', {}),
+            env_cfg=cfg.get('env_cfg', {'mp_cfg': {'mp_start_method': multiprocessing.get_start_method()}}),
             log_processor={'type': 'QuietLogProcessor', **cfg.get('log_processor', {})},
             log_level=cfg.get('log_level', 'INFO'),
             visualizer=cfg.get('visualizer'),
@@ -109,9 +97,25 @@ class Runner(BaseRunner):
         )
         if self.param_schedulers:
             self.param_schedulers = self._build_schedulers(self.param_schedulers)
-        # equal weights on all ranks, then different draws
-        set_random_seed(randomness['seed'] + rank)
+        set_random_seed(randomness['seed'] + rank)  # equal weights on all ranks, from here on different draws
         self.host.clock.seed, self.host.clock.rank = self.seed, self.rank
+
+    def _build_loaders(
+        self, cfg: Config, host: MultimodalHost, seed: int, rank: int, world: int
+    ) -> dict[str, DataLoader]:
+        """The loaders, and a look at what else the config names."""
+        loaders = {}
+        for stage in ('train', 'val', 'test'):
+            if loader := cfg.get(f'{stage}_dataloader'):
+                cuda = self.target_device.type == 'cuda'
+                loaders[stage] = build_dataloader(loader, stage == 'train', seed, rank, world, cuda)
+                check_dataset(host, loaders[stage].dataset.dataset, f'{stage}_dataloader')
+                if stage != 'train':
+                    METRICS.build(cfg[f'{stage}_evaluator'])
+        schedulers = cfg.get('param_scheduler') or []
+        for scheduler in [schedulers] if isinstance(schedulers, Mapping) else schedulers:
+            PARAM_SCHEDULERS.find(scheduler.get('type', ''))
+        return loaders
 
     @property
     def seed(self) -> int:
@@ -284,10 +288,10 @@ class Runner(BaseRunner):
                 )
         if saved['meta']['seed'] != self.seed:
             raise InputError(f'{str(path)!r} was written with seed {saved["meta"]["seed"]}, now it is {self.seed}.')
+        plugins = json.loads(saved['meta']['config']).get('plugins') or []
+        if plugins != (json.loads(plain_config(self.cfg)).get('plugins') or []):
+            raise InputError(f'{str(path)!r} was written with the plugins {plugins}: resume with the same.')
         ckpt.load_weights(self.host, saved, path)
-        for name, plugin in self.host.plugins.items():
-            if plugin.state_dict() and not any(k.startswith(f'plugins.{name}.') for k in saved['state_dict']):
-                raise InputError(f'{str(path)!r} has no state of the plugin {name}: it was trained without it.')
         self._resumed = saved, path
         return path
 
@@ -306,5 +310,5 @@ class Runner(BaseRunner):
         return {'batch_size': loader.batch_size, 'loader_length': len(loader), 'world_size': self.world_size}
 
 
-def _listed(value: Any) -> list:
-    return list(value) if isinstance(value, (list, tuple)) else [value] if value else []
+def _build_loop(default: str, cfg: Mapping[str, Any] | None, **arguments: Any) -> BaseLoop:
+    return LOOPS.build({'type': default, **(cfg or {})}, **arguments)

@@ -32,6 +32,8 @@ class Concat(Fusion):
 
     def contribution(self, modality: str, x: Tensor) -> tuple[Tensor, slice]:
         """The features themselves, in their own channels."""
+        if not self.additive:
+            return super().contribution(modality, x)
         widths = list(self.channels.values())
         index = self.modalities.index(modality)
         return x, slice(sum(widths[:index]), sum(widths[: index + 1]))

@@ -13,7 +13,7 @@ class Pointwise(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, ...) -> (B, C_out, ...)."""
-        if x.ndim == 2:
+        if x.ndim <= 2:
             return super().forward(x)
         conv = (F.conv1d, F.conv2d, F.conv3d)[x.ndim - 3]
         return conv(x, self.weight.view(*self.weight.shape, *[1] * (x.ndim - 2)), self.bias)
@@ -71,8 +71,12 @@ class Fusion(nn.Module):
         raise NotImplementedError
 
     def contribution(self, modality: str, x: Tensor) -> tuple[Tensor, slice]:
-        """The term that this modality adds to the result, and the channels of the result it stands in."""
-        raise NotImplementedError
+        """The term that this modality adds to the result, and the channels of the result it stands in.
+
+        Raises:
+            InputError: The block is not additive.
+        """
+        raise InputError(f'{type(self).__name__} does not add its modalities up: it has no contribution of {modality}.')
 
     def project(self, out_channels: int) -> nn.ModuleDict:
         """One pointwise layer for each modality, to a common width."""

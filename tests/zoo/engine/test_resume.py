@@ -92,6 +92,7 @@ def test_resuming_another_run_is_refused(tool, tmp_path):
         ('train_dataloader.batch_size=3', 'batch_size=4, now it is 3'),
         ('randomness.seed=6', 'seed 5, now it is 6'),
         ('model.num_classes=5', 'head.weight of shape'),
+        ('plugins=[MWAM]', "was written with the plugins ['EpochCounter']"),
     ):
         refused = tool('train', CONFIG, '--work-dir', 'run', '--resume', '--no-test', *COMMON, option)
         assert refused.returncode == 2

@@ -1,0 +1,1 @@
+ORDERED = True  # one gate looks at all of them, in their order

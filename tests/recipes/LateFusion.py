@@ -1,0 +1,20 @@
+"""One tiny residual network for each modality."""
+
+import torch
+
+
+def arguments(modalities, fusion, needs):
+    return {
+        'num_classes': 4,
+        'encoder': {'model': 'test_resnet', 'drop_path_rate': 0.2},
+        'in_chans': {m: shape(m)[0] for m in modalities},
+        'aux_heads': 'unimodal' in needs and fusion not in ('Concat', 'Sum'),
+    }
+
+
+def shape(modality):
+    return (3 if modality == 'rgb' else 1, 32, 48)
+
+
+def target(size, generator):
+    return torch.randint(0, 4, (size,), generator=generator)

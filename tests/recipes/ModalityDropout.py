@@ -1,0 +1,1 @@
+VARIANTS = [{}, {'mode': 'subsets'}]

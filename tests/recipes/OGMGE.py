@@ -1,0 +1,1 @@
+VARIANTS = [{}, {'noise': False, 'apply': 'lr'}]

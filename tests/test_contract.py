@@ -1,0 +1,478 @@
+"""What every registered host, fusion block and plugin promises, in every combination.
+
+Whoever registers one is tested here; where its constructor needs arguments, `tests/recipes/README.md` says how.
+"""
+
+import importlib.util
+import inspect
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from torch import Tensor
+
+import plugins  # noqa: F401
+from registry import FUSIONS, HOSTS, PLUGINS, InputError
+from zoo.engine.optim import build_optim_wrapper
+from zoo.host import ENCODE_ON, MultimodalHost
+
+RECIPES = Path(__file__).parent / 'recipes'
+POOL = ('rgb', 'depth', 'ir', 'flair', 'audio')
+COUNTS = (1, 2, 3, 5)
+POINTS = ('on_inputs', 'on_features', 'on_losses', 'on_gradients', 'train_step')
+
+
+@cache
+def recipe(name: str) -> ModuleType:
+    """``tests/recipes/<name>.py``, or an empty module."""
+    path = RECIPES / f'{name}.py'
+    module = ModuleType(name)
+    if path.exists():
+        spec = importlib.util.spec_from_file_location(f'recipe_{name}', path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    return module
+
+
+def needed(name: str, *attributes: str) -> ModuleType:
+    """A recipe that has to be there."""
+    module = recipe(name)
+    if missing := [a for a in attributes if not hasattr(module, a)]:
+        pytest.fail(f'Add a recipe for {name}: tests/recipes/{name}.py lacks {", ".join(missing)} (see its README).')
+    return module
+
+
+def ours(table) -> list[str]:
+    """What the project registers; other tests may have registered something too."""
+    return sorted(n for n, c in table.module_dict.items() if c.__module__.split('.')[0] in ('zoo', 'plugins'))
+
+
+@dataclass(frozen=True)
+class Case:
+    """One combination."""
+
+    host: str
+    fusion: str | None
+    plugin: str | None = None
+    variant: int = 0
+
+    def __str__(self) -> str:
+        plugin = f'{self.plugin}{self.variant or ""}' if self.plugin else None
+        return '-'.join(filter(None, (self.host, self.fusion, plugin)))
+
+    @property
+    def pool(self) -> tuple[str, ...]:
+        return getattr(recipe(self.host), 'MODALITIES', POOL)
+
+    def make_plugin(self):
+        if self.plugin is None:
+            return None
+        variants = getattr(recipe(self.plugin), 'VARIANTS', [{}])
+        try:
+            return PLUGINS.build({'type': self.plugin, **variants[self.variant]})
+        except InputError as error:
+            needed(self.plugin, 'VARIANTS')
+            raise AssertionError(f'tests/recipes/{self.plugin}.py: {error}') from error
+
+    def make(self, modalities=None, *, seed=0, plugged=True, **arguments) -> MultimodalHost:
+        """A host in training mode; the same weights for the same seed, plugin or not."""
+        modalities = modalities or self.pool[:2]
+        plugin = self.make_plugin()
+        module = needed(self.host, 'arguments', 'shape', 'target')
+        config = module.arguments(modalities, self.fusion, plugin.needs if plugin else frozenset())
+        if self.fusion:
+            config['fusion'] = {'type': self.fusion, **getattr(recipe(self.fusion), 'VARIANT', {})}
+        torch.manual_seed(seed)
+        host = HOSTS.build({'type': self.host, 'modalities': list(modalities), **config, **arguments})
+        return host.plug(plugin).train() if plugin and plugged else host.train()
+
+    def data(self, modalities=None, size=4, absent=(), fill=0.0, seed=1) -> dict:
+        """The arguments of a forward; ``absent`` lists (row or None for all, modality), whose inputs hold ``fill``."""
+        module = needed(self.host, 'arguments', 'shape', 'target')
+        modalities = modalities or self.pool[:2]
+        generator = torch.Generator().manual_seed(seed)
+        present = torch.ones(size, len(modalities), dtype=torch.bool)
+        # by name, so that another order of the modalities gives the same data
+        inputs = {m: torch.randn(size, *module.shape(m), generator=generator) for m in self.pool}
+        for row, m in absent:
+            rows = slice(None) if row is None else row
+            inputs[m][rows] = fill
+            present[rows, modalities.index(m)] = False
+        target = module.target(size, generator)
+        return {'inputs': {m: inputs[m] for m in modalities}, 'present': present, 'target': target}
+
+
+def bare_cases() -> list[Case]:
+    """Every host with every fusion block that it takes."""
+    cases = []
+    for host in ours(HOSTS):
+        takes = 'fusion' in inspect.signature(HOSTS.find(host)).parameters
+        fusions = getattr(recipe(host), 'FUSIONS', ours(FUSIONS)) if takes else [None]
+        cases += [Case(host, fusion) for fusion in fusions]
+    return cases
+
+
+def plugged_cases() -> list[Case]:
+    """Every one of these with every plugin; variants of a plugin with one fusion block."""
+    cases = []
+    for plugin in ours(PLUGINS):
+        seen = set()
+        for bare in bare_cases():
+            if plugin in getattr(recipe(bare.host), 'REFUSES', ()):
+                continue
+            count = 1 if bare.host in seen else len(getattr(recipe(plugin), 'VARIANTS', [{}]))
+            seen.add(bare.host)
+            cases += [Case(bare.host, bare.fusion, plugin, i) for i in range(count)]
+    return cases
+
+
+BARE, PLUGGED = bare_cases(), plugged_cases()
+every_bare = pytest.mark.parametrize('case', BARE, ids=str)
+every_plugged = pytest.mark.parametrize('case', PLUGGED, ids=str)
+every_case = pytest.mark.parametrize('case', [*BARE, *PLUGGED], ids=str)
+# where only the plugin matters, not the fusion block
+every_plugin = pytest.mark.parametrize('case', [c for c in PLUGGED if c.fusion in (None, BARE[0].fusion)], ids=str)
+
+
+def wrapper(host, lr=0.5):
+    return build_optim_wrapper(host, {'optimizer': {'type': 'SGD', 'lr': lr, 'momentum': 0.9}})
+
+
+def tensors(tree, where='') -> dict[str, Tensor]:
+    """Every tensor in a nest of dicts and sequences, by its path."""
+    if isinstance(tree, Tensor):
+        return {where: tree.detach().clone()}
+    items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, (list, tuple)) else ()
+    return {k: v for key, value in items for k, v in tensors(value, f'{where}/{key}').items()}
+
+
+def assert_same(found, expected):
+    found, expected = tensors(found), tensors(expected)
+    assert found.keys() == expected.keys()
+    for k, value in found.items():
+        torch.testing.assert_close(value, expected[k], rtol=0, atol=0, equal_nan=True, msg=k)
+
+
+def assert_finite(tree):
+    for k, value in tensors(tree).items():
+        if not k.startswith('/logged'):  # a ratio without a denominator is none
+            assert not value.is_floating_point() or value.isfinite().all(), k
+
+
+def train(host, *batches, optimizer=None, between=None) -> dict:
+    """Steps with the optimiser wrapper of the project; everything that they leave behind."""
+    optimizer = optimizer or wrapper(host)
+    left = {}
+    for i, data in enumerate(batches):
+        torch.manual_seed(i)
+        host.clock.iteration = i
+        left[f'losses {i}'] = host.train_step(data, optimizer)
+        left[f'logged {i}'] = {p.name: dict(p.logged) for p in host.plugins.values()}
+        if between:
+            between()
+    return {**left, 'state': host.state_dict(), 'optimizer': optimizer.state_dict()['state']}
+
+
+def gradients(host, data) -> dict[str, Tensor | None]:
+    host.zero_grad()
+    torch.manual_seed(5)
+    sum(v for k, v in host(**data, mode='loss').items() if 'loss' in k).backward()
+    return {name: p.grad for name, p in host.named_parameters() if p.requires_grad}
+
+
+def predict(host, data):
+    training = host.training
+    with torch.no_grad():
+        prediction = host.eval()(**{k: v for k, v in data.items() if k != 'target'})
+    host.train(training)
+    return prediction
+
+
+# ---- absent modalities
+
+
+def holes(case, fill):
+    a, b = case.pool[:2]
+    return [
+        case.data(size=5, absent=[(1, a), (4, a), (2, b)], fill=fill, seed=1),
+        case.data(size=4, absent=[(None, a)], fill=fill, seed=2),
+        case.data(size=3, absent=[(0, b), (1, b)], fill=fill, seed=3),
+    ]
+
+
+def assert_holes_do_not_matter(case, **arguments):
+    results = []
+    for fill in (0.0, 1e4, torch.nan):
+        host, batches = case.make(**arguments), holes(case, fill)
+        left = train(host, *batches)
+        left['predictions'] = [predict(host, data) for data in batches]
+        assert_finite(left)
+        results.append(left)
+    assert_same(results[1], results[0])
+    assert_same(results[2], results[0])
+
+
+@every_case
+def test_what_an_absent_modality_holds_changes_nothing(case):
+    assert_holes_do_not_matter(case)
+
+
+@every_bare
+@pytest.mark.parametrize('encode_on', ENCODE_ON[1:])
+def test_what_an_absent_modality_holds_changes_nothing_in_any_way_to_encode(case, encode_on):
+    if 'encode_on' not in inspect.signature(HOSTS.find(case.host)).parameters:
+        pytest.skip('the host has one way to encode')
+    assert_holes_do_not_matter(case, encode_on=encode_on)
+
+
+@every_case
+def test_a_modality_that_the_whole_batch_lacks_has_a_zero_gradient(case):
+    host = case.make()
+    for absent in host.modalities:
+        data = case.data(absent=[(None, absent)], fill=torch.nan)
+        left_out = {**data, 'inputs': {m: x for m, x in data['inputs'].items() if m != absent}}
+        for batch in (data, left_out):
+            grads = gradients(host, batch)
+            if not any(p.idle_parameters for p in host.plugins.values()):
+                assert not [name for name, g in grads.items() if g is None]
+            for p in host.branch(absent):
+                assert p.grad is not None
+                assert not p.grad.any()
+
+
+@every_bare
+def test_dense_encoding_has_zero_gradients_too(case):
+    if 'encode_on' not in inspect.signature(HOSTS.find(case.host)).parameters:
+        pytest.skip('the host has one way to encode')
+    host = case.make(encode_on='dense')
+    absent = host.modalities[1]
+    grads = gradients(host, case.data(absent=[(None, absent)], fill=torch.nan))
+    assert not [name for name, g in grads.items() if g is None]
+    assert not any(p.grad.any() for p in host.branch(absent))
+
+
+# ---- parameters
+
+
+@every_case
+def test_every_parameter_gets_a_gradient_from_a_complete_batch(case):
+    host = case.make()
+    grads = gradients(host, case.data())
+    assert_finite(grads)
+    assert not [name for name, g in grads.items() if g is None]
+    for m in host.modalities:
+        own = list(host.branch(m))
+        assert not own or any(p.grad.any() for p in own), m
+
+
+@pytest.mark.parametrize('count', COUNTS)
+@every_bare
+def test_branches_are_disjoint_parts_of_the_host(case, count):
+    host = case.make(case.pool[:count])
+    every = {id(p) for p in host.parameters()}
+    training_only = {id(p) for p in host.training_only()}
+    seen = set()
+    for m in host.modalities:
+        own = [id(p) for p in host.branch(m)]
+        assert len(own) == len(set(own))
+        assert set(own) <= every
+        assert not set(own) & (seen | training_only)
+        seen |= set(own)
+    assert training_only <= every
+
+
+@every_case
+def test_frozen_parameters_stay_and_stop_nobody(case):
+    host = case.make()
+    frozen = list(host.branch(host.modalities[0]))
+    for p in frozen:
+        p.requires_grad_(False)
+    before = [p.clone() for p in frozen]
+    assert_finite(train(host, case.data()))
+    assert all(torch.equal(a, b) for a, b in zip(frozen, before))
+
+
+# ---- sizes
+
+
+@pytest.mark.parametrize('count', COUNTS)
+@every_case
+def test_any_number_of_modalities_works(case, count):
+    counts = getattr(recipe(case.host), 'COUNTS', COUNTS)
+    if count not in counts:
+        pytest.skip(f'{case.host} takes {counts} modalities')
+    names = case.pool[:count]
+    if case.plugin and count < (least := case.make_plugin().min_modalities):
+        with pytest.raises(InputError, match=f'needs at least {least} modalities'):
+            case.make(names)
+        return
+    host = case.make(names)
+    data = case.data(names, absent=[(0, names[-1])] if count > 1 else [])
+    assert_finite(train(host, data))
+    whole = predict(host, data)
+    assert_finite(whole)
+    batch = host.eval().make_batch(**data)
+    masks = torch.cat([torch.eye(count), torch.ones(1, count)]).bool()
+    with torch.no_grad():
+        outputs = list(host.run_subsets(batch, masks))
+    torch.testing.assert_close(outputs[-1].prediction, whole, rtol=1e-4, atol=1e-5)
+    for mask, found in zip(masks[:-1], outputs):
+        part = batch.restrict(mask)
+        part = part.select(part.present.any(1))
+        expected = predict(host, {'inputs': part.inputs, 'present': part.present})
+        torch.testing.assert_close(found.prediction, expected, rtol=1e-4, atol=1e-5)
+
+
+@every_bare
+def test_the_order_of_columns_does_not_matter(case):
+    names = case.pool[:3]
+    host = case.make(names)
+    data = case.data(names, absent=[(0, names[1]), (2, names[0])], fill=torch.nan)
+    expected = predict(host, data)
+    order = [2, 0, 1]
+    shuffled = {
+        'inputs': {names[i]: data['inputs'][names[i]] for i in order},
+        'present': data['present'][:, order],
+        'modalities': [names[i] for i in order],
+    }
+    assert_same(predict(host, shuffled), expected)
+
+
+@every_bare
+def test_the_order_of_the_modalities_does_not_matter_where_weights_go_by_name(case):
+    if case.fusion and getattr(recipe(case.fusion), 'ORDERED', False):
+        pytest.skip(f'the weights of {case.fusion} go by position')
+    names = case.pool[:3]
+    shuffled = (names[2], names[0], names[1])
+    absent = [(0, names[1]), (2, names[0])]
+    host, other = case.make(names), case.make(shuffled, seed=1)
+    train(host, case.data(names))
+    other.load_state_dict(host.state_dict())
+    found, expected = predict(other, case.data(shuffled, absent=absent)), predict(host, case.data(names, absent=absent))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@every_case
+def test_a_batch_of_one_and_odd_batches_train(case):
+    host = case.make()
+    a, b = host.modalities
+    batches = [
+        case.data(size=1),
+        case.data(size=1, absent=[(0, b)]),
+        case.data(size=3, absent=[(0, a), (1, a)]),
+        case.data(size=7, absent=[(6, b)]),
+    ]
+    assert_finite(train(host, *batches))
+    for data in batches:
+        assert_finite(predict(host, data))
+
+
+# ---- states
+
+
+@every_case
+def test_a_state_survives_the_round_trip(case):
+    host, other = case.make(), case.make(seed=1)
+    data = case.data(absent=[(0, 'rgb')])
+    train(host, data, case.data(seed=4))
+    other.load_state_dict(host.state_dict())
+    assert_same(other.state_dict(), host.state_dict())
+    assert_same(predict(other, data), predict(host, data))
+    # and training goes on alike
+    host.clock.iteration = other.clock.iteration = 2
+    assert_same(train(other, data), train(host, data, optimizer=wrapper(host)))
+
+
+@every_plugged
+def test_a_plugin_leaves_the_host_what_it_is_without(case, monkeypatch):
+    plain, host = case.make(plugged=False), case.make()
+    if case.make_plugin().structural:
+        pytest.skip('it changes the architecture')
+    own = {k: v for k, v in host.state_dict().items() if not k.startswith('plugins.')}
+    assert_same(own, plain.state_dict())  # nothing was drawn from the random state, no key has changed
+    data = case.data(absent=[(0, 'rgb')])
+    train(host, data, case.data(seed=4))
+    saved = host.state_dict()
+    plain.load_state_dict({k: v for k, v in saved.items() if not k.startswith('plugins.')})
+
+    def never(*_):
+        raise AssertionError('a plugin acted in eval mode')
+
+    for plugin in host.plugins.values():
+        for point in POINTS:
+            monkeypatch.setattr(type(plugin), point, never)
+    assert_same(predict(host, data), predict(plain, data))
+    host.eval()(**data, mode='loss')
+
+
+@every_plugin
+def test_an_extra_pass_between_steps_leaves_plugins_and_host_alone(case):
+    batches = [case.data(absent=[(0, 'rgb')]), case.data(seed=2)]
+    host, other = case.make(), case.make()
+
+    def extra():
+        with other.aside(), torch.no_grad():
+            other.run(other.make_batch(**batches[1]))
+
+    assert_same(train(other, *batches, between=extra), train(host, *batches))
+
+
+# ---- precision
+
+
+@every_case
+def test_bfloat16_autocast_works(case):
+    host = case.make()
+    data = case.data(absent=[(0, 'rgb')], fill=torch.nan)
+    optimizer = build_optim_wrapper(host, {'optimizer': {'type': 'SGD', 'lr': 0.1}, 'dtype': 'bfloat16'})
+    assert_finite(train(host, data, data, optimizer=optimizer))
+    assert {p.dtype for p in host.parameters()} == {torch.float32}
+    with torch.autocast('cpu', torch.bfloat16):
+        assert_finite(predict(host, data))
+
+
+# ---- what a host offers
+
+
+@every_bare
+def test_a_host_keeps_what_it_offers(case):
+    module = needed(case.host, 'arguments', 'shape', 'target')
+    asked = module.arguments(case.pool[:2], case.fusion, HOSTS.find(case.host).offers)
+    host = case.make(**asked)
+    data = case.data(size=5, absent=[(1, 'rgb')], fill=torch.nan)
+    batch = host.make_batch(**data)
+    outputs = host.run(batch)
+    assert host.offers <= {'features', 'unimodal', 'sample_losses'}
+    if 'features' in host.offers:
+        assert set(outputs.features) == set(host.modalities)
+    if 'sample_losses' in host.offers:
+        losses = host.sample_losses(outputs, batch)
+        assert losses.shape == (5,)
+        assert_finite(losses)
+    if 'unimodal' not in host.offers:
+        assert host.unimodal(outputs) is None
+        return
+    predictions = host.unimodal(outputs)
+    assert list(predictions) == list(host.modalities)
+    for m, rows in zip(host.modalities, batch.mask.T):
+        mean = host.unimodal_loss(predictions[m], batch, rows)
+        assert mean.shape == ()
+        assert_finite(mean)
+        none = host.unimodal_loss(predictions[m], batch, torch.zeros_like(rows))
+        assert none == 0
+        assert none.requires_grad
+        if type(host).true_class_probability is not MultimodalHost.true_class_probability:
+            p = host.true_class_probability(predictions[m], batch)
+            assert p.shape == (5,)
+            assert p.min() >= 0
+            assert p.max() <= 1
+
+
+def test_a_missing_recipe_is_asked_for():
+    with pytest.raises(
+        pytest.fail.Exception, match=r'Add a recipe for Nobody: tests/recipes/Nobody\.py lacks VARIANTS'
+    ):
+        needed('Nobody', 'VARIANTS')
