@@ -40,6 +40,7 @@ lint: $(READY)
 docs: $(READY)
 	$(BIN)/python tools/list.py --docs
 	$(BIN)/python tools/benchmark.py --report
+	$(BIN)/python docs/draw_overview.py
 
 results: $(READY)
 	$(BIN)/python tools/benchmark.py

@@ -117,7 +117,8 @@ def _build_foreign(kind: str, arguments: dict, registry: mm.Registry) -> Any:
         raise unknown_name(f'{registry.name} in {scope}', name, child.module_dict if child is not None else ())
     check_arguments(cls, registry.name, (), arguments)
     try:
-        return cls(**arguments)
+        with mm.DefaultScope.overwrite_default_scope(scope):  # its own parts are found under unprefixed names
+            return cls(**arguments)
     except TypeError as error:  # classes of these libraries hand unknown arguments on to their bases
         raise InputError(f'The {registry.name} {kind!r} can not be built: {error}.') from error
 

@@ -121,15 +121,26 @@ def plugged_cases() -> list[Case]:
     for plugin in ours(PLUGINS):
         seen = set()
         for bare in bare_cases():
-            if plugin in getattr(recipe(bare.host), 'REFUSES', ()):
-                continue
             count = 1 if bare.host in seen else len(getattr(recipe(plugin), 'VARIANTS', [{}]))
             seen.add(bare.host)
             cases += [Case(bare.host, bare.fusion, plugin, i) for i in range(count)]
     return cases
 
 
-BARE, PLUGGED = bare_cases(), plugged_cases()
+def is_refused(case: Case) -> bool:
+    """Whether the host's recipe says so, or the host does not offer what the plugin needs."""
+    if case.plugin in getattr(recipe(case.host), 'REFUSES', ()):
+        return True
+    try:
+        needs = case.make_plugin().needs
+    except (Exception, pytest.fail.Exception):  # the tests say what is wrong
+        return False
+    return not needs <= HOSTS.find(case.host).offers
+
+
+BARE = bare_cases()
+REFUSED = [case for case in plugged_cases() if is_refused(case)]
+PLUGGED = [case for case in plugged_cases() if case not in REFUSED]
 every_bare = pytest.mark.parametrize('case', BARE, ids=str)
 every_plugged = pytest.mark.parametrize('case', PLUGGED, ids=str)
 every_case = pytest.mark.parametrize('case', [*BARE, *PLUGGED], ids=str)
@@ -469,6 +480,12 @@ def test_a_host_keeps_what_it_offers(case):
             assert p.shape == (5,)
             assert p.min() >= 0
             assert p.max() <= 1
+
+
+def test_what_can_not_be_combined_is_refused():
+    for case in REFUSED:
+        with pytest.raises(InputError, match=case.plugin):
+            case.make()
 
 
 def test_a_missing_recipe_is_asked_for():

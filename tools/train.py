@@ -56,7 +56,7 @@ def main() -> None:
     if args.amp:
         options['optim_wrapper.dtype'] = args.amp
     cfg = load_config(args.config, args.plugins, options, args.seed)
-    work_dir = args.work_dir or default_work_dir(args.config, args.plugins)
+    work_dir = args.work_dir or cfg.get('work_dir') or default_work_dir(args.config, args.plugins)
     runner = Runner(cfg, work_dir, args.device, args.trust_checkpoint)
     if args.resume:
         runner.resume_from()

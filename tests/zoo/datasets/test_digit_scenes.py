@@ -1,10 +1,13 @@
 """DigitScenes: the same scenes each time, splits apart, a cache that heals itself."""
 
 import hashlib
-import multiprocessing
+import inspect
 import os
 import pickle
+import subprocess
+import sys
 from multiprocessing.pool import ThreadPool
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -96,14 +99,16 @@ def test_depth_stands_out_exactly_where_the_mask_is(cache):
     assert higher == 50
 
 
-def _fingerprint_of_new(root):
-    return fingerprint(DigitScenes('val', size=24, root=root))
-
-
 def test_scenes_drawn_in_another_process_are_the_same_bit_for_bit(tmp_path, cache):
-    with multiprocessing.get_context('spawn').Pool(1) as pool:
-        there = pool.apply(_fingerprint_of_new, (tmp_path,))
-    assert there == _fingerprint_of_new(cache)
+    code = f"""
+import hashlib, sys
+from zoo.datasets import DigitScenes
+{inspect.getsource(fingerprint)}
+print(fingerprint(DigitScenes('val', size=24, root=sys.argv[1])))
+"""
+    command = [sys.executable, '-c', code, str(tmp_path)]
+    there = subprocess.run(command, cwd=Path(__file__).parents[3], capture_output=True, text=True, check=True).stdout
+    assert there.strip() == fingerprint(DigitScenes('val', size=24, root=cache))
 
 
 def test_scenes_are_those_of_this_version_of_the_generator(cache):

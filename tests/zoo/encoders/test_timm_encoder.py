@@ -30,12 +30,12 @@ def test_a_model_gives_vectors_of_its_out_channels(model, width, in_chans):
 
 
 def test_a_vision_transformer_takes_images_of_any_size_that_its_patches_tile():
-    encoder = TimmEncoder('test_vit').eval()
-    assert encoder.model.pretrained_cfg['input_size'][-2:] == (160, 160)
-    for size in ((160, 160), (32, 48), (64, 16)):
-        assert encoder(torch.randn(2, 3, *size)).shape == (2, 64)
-    fixed = TimmEncoder('test_vit', dynamic_img_size=False, img_size=64).eval()
-    assert fixed(torch.randn(2, 3, 64, 64)).shape == (2, 64)
+    encoder = TimmEncoder('vit_tiny_patch16_224', depth=1).eval()
+    assert encoder.model.patch_embed.grid_size == (14, 14)
+    for size in ((224, 224), (32, 48), (64, 16)):
+        assert encoder(torch.randn(2, 3, *size)).shape == (2, 192)
+    fixed = TimmEncoder('vit_tiny_patch16_224', depth=1, dynamic_img_size=False, img_size=64).eval()
+    assert fixed(torch.randn(2, 3, 64, 64)).shape == (2, 192)
     with pytest.raises(AssertionError, match='height'):
         fixed(torch.randn(2, 3, 32, 48))
 
