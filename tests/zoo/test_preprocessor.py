@@ -43,6 +43,7 @@ def test_everything_but_words_becomes_float32(dtype):
 def test_indices_of_words_stay_integers():
     words = torch.tensor([[1, 2**40]])
     data = MultimodalPreprocessor()({'inputs': {'text': words}})
+    assert data['inputs']['text'].dtype == torch.int64
     assert torch.equal(data['inputs']['text'], words)
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from registry import ENCODERS, FUSIONS, HEADS, HOSTS, LOSSES, InputError, unknown_name
@@ -100,7 +99,7 @@ class LateFusion(MultimodalHost):
     def unimodal_loss(self, prediction: Tensor, batch: Batch, rows: Tensor) -> Tensor:
         """Mean over ``rows`` (B,) of the loss of logits (B, K)."""
         losses = self._each_loss(prediction, batch)
-        return torch.where(rows, losses, 0).sum() / rows.sum().clamp(min=1)
+        return losses.masked_fill(~rows, 0).sum() / rows.sum().clamp(min=1)
 
     def sample_losses(self, outputs: Outputs, batch: Batch) -> Tensor:
         """(B,)."""

@@ -31,6 +31,10 @@ def fingerprint(data):
     return digest.hexdigest()
 
 
+def fingerprint_of_new(root):
+    return fingerprint(DigitScenes('val', size=24, root=root))
+
+
 def test_splits_cover_every_digit_once():
     parts = [split_digits(s)[0].reshape(-1, 64) for s in SPLITS]
     assert [len(p) for p in parts] == [1200, 260, 337]
@@ -108,7 +112,7 @@ print(fingerprint(DigitScenes('val', size=24, root=sys.argv[1])))
 """
     command = [sys.executable, '-c', code, str(tmp_path)]
     there = subprocess.run(command, cwd=Path(__file__).parents[3], capture_output=True, text=True, check=True).stdout
-    assert there.strip() == fingerprint(DigitScenes('val', size=24, root=cache))
+    assert there.strip() == fingerprint_of_new(cache)
 
 
 def test_scenes_are_those_of_this_version_of_the_generator(cache):
@@ -188,8 +192,8 @@ def test_a_damaged_cache_is_drawn_again(tmp_path, damage):
 
 def test_writers_that_race_for_the_cache_all_get_it_whole(tmp_path, cache):
     with ThreadPool(4) as pool:
-        prints = pool.map(_fingerprint_of_new, [tmp_path] * 4, chunksize=1)
-    assert set(prints) == {_fingerprint_of_new(cache)}
+        prints = pool.map(fingerprint_of_new, [tmp_path] * 4, chunksize=1)
+    assert set(prints) == {fingerprint_of_new(cache)}
     assert len(os.listdir(tmp_path)) == 1
 
 
