@@ -170,7 +170,7 @@ class OGMGE(BranchScaler):
         self.scale(host, optimizer, factors)
         for grads, added in noise:
             torch._foreach_add_(grads, added)
-        self.log(host.modalities, score=scores, rho=rho, k=factors)
+        self.log(host.modalities, score=scores, rho=rho.nan_to_num(1.0), k=factors)  # alone, it is at par
 
     def _noise(self, host: MultimodalHost) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
         """For each branch its gradients of more than one element, and noise of their standard deviations."""

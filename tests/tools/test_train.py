@@ -103,6 +103,7 @@ MISTAKES = {
     'empty data': (('val_dataloader.dataset.length=0',), 'ToyScenes is empty'),
     'evaluation that drops': (('test_dataloader.drop_last=True',), 'neither shuffles nor drops'),
     'modality': (('model.modalities=[rgb, dept]', 'model.in_chans=3'), "named 'dept'. Did you mean 'depth'"),
+    'preprocessor': (('model.data_preprocessor={mean: {dept: 1.0}}',), "named 'dept'. Did you mean 'depth'"),
     'metric': (('val_evaluator=Acuracy',), "No metric named 'Acuracy'. Did you mean 'Accuracy'"),
     'optimiser': (('optim_wrapper.optimizer.type=SDG',), "No optimizer named 'SDG'"),
     'rate': (('optim_wrapper.optimizer.lr=-1',), 'Invalid learning rate'),

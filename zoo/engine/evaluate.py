@@ -91,6 +91,9 @@ def check_dataset(host: MultimodalHost, dataset: Any, where: str) -> None:
         if m not in dataset.modalities:
             error = unknown_name(f'modality (of the host, in {where})', m, dataset.modalities)
             raise InputError(f'{error} The host wants {", ".join(host.modalities)}.')
+    for m in getattr(host.data_preprocessor, 'normalised', ()):
+        if m not in dataset.modalities:
+            raise unknown_name(f'modality (of data_preprocessor, in {where})', m, dataset.modalities)
     classes, known = getattr(dataset, 'num_classes', None), getattr(host, 'num_classes', None)
     if classes and known and classes > known:
         raise InputError(f'{where}: the data set has {classes} classes, the host num_classes={known}.')

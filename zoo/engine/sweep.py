@@ -157,19 +157,14 @@ def sweep(
     masks = torch.tensor([[m in s for m in host.modalities] for s in names])
     metrics = [METRICS.build(metric).to(host.device) for _ in names]
     counts = torch.zeros(len(names), dtype=torch.float64)
-    training = host.training
-    host.eval()
-    try:
-        with torch.inference_mode():
-            for data in track(loader, title):
-                batch = host.make_batch(**host.data_preprocessor(data, False)).view(host.modalities)
-                for i, outputs in enumerate(host.run_subsets(batch, masks)):
-                    rows = (batch.present & masks[i]).any(1)
-                    counts[i] += rows.sum()
-                    if outputs is not None:
-                        metrics[i].update(outputs, batch if rows.all() else batch.select(rows))
-    finally:
-        host.train(training)
+    with host.aside(training=False), torch.inference_mode():
+        for data in track(loader, title):
+            batch = host.make_batch(**host.data_preprocessor(data, False)).view(host.modalities)
+            for i, outputs in enumerate(host.run_subsets(batch, masks)):
+                rows = (batch.present & masks[i]).any(1)
+                counts[i] += rows.sum()
+                if outputs is not None:
+                    metrics[i].update(outputs, batch if rows.all() else batch.select(rows))
     counts = all_reduce_sum(counts.to(host.device)).tolist()
     values = [{k: float(v) for k, v in m.compute().items()} for m in metrics]
     return _collect(metrics[0], host.modalities, names, values, counts)
