@@ -1,7 +1,7 @@
 """OGM-GE: slow the leading modality down, and put the noise back that a smaller step takes away."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from mmengine import dist
@@ -125,6 +125,7 @@ class OGMGE(BranchScaler):
         self.alpha, self.start_epoch, self.end_epoch, self.noise = alpha, start_epoch, end_epoch, noise
         self.seed, self.min_ndim = seed, min_ndim
         self._window: Tensor | None = None  # (2, M): sum of scores and count since the last step
+        self._drawn: Tensor | None = None  # where noise is drawn
 
     def attach(self, host: MultimodalHost) -> None:
         """Check that the host can score a modality alone."""
@@ -166,25 +167,32 @@ class OGMGE(BranchScaler):
         sums, count = window
         scores = sums / count.clamp(min=1)
         factors, rho = _modulation(scores, count > 0, self.alpha)
-        noise = list(self._noise(host)) if self.noise else []  # of the unscaled gradients
+        spreads = self._spreads(host) if self.noise else []  # of the unscaled gradients
         self.scale(host, optimizer, factors)
-        for grads, added in noise:
-            torch._foreach_add_(grads, added)
+        self._add_noise(host, spreads)
         self.log(host.modalities, score=scores, rho=rho.nan_to_num(1.0), k=factors)  # alone, it is at par
 
-    def _noise(self, host: MultimodalHost) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
-        """For each branch its gradients of more than one element, and noise of their standard deviations."""
-        generator = None
+    def _spreads(self, host: MultimodalHost) -> list[tuple[list[Tensor], list[Tensor]]]:
+        """For each branch its gradients of more than one element, and their standard deviations (0-dim)."""
+        found = []
         for parameters in own_parameters(host, self.min_ndim).values():
-            grads = [p.grad for p in parameters if p.grad is not None and p.numel() > 1]
-            if not grads:
-                continue
-            device = grads[0].device
-            if generator is None:
-                generator = self.generator(host, device, shared=True)
-                generator.manual_seed((generator.initial_seed() + self.seed) % 2**63)
-            drawn = torch.randn(sum(g.numel() for g in grads), generator=generator, device=device)
-            added = [n.view_as(g).to(g) for n, g in zip(drawn.split([g.numel() for g in grads]), grads)]
-            spread = [g.std() for g in grads]
-            torch._foreach_mul_(added, [(s + 1e-8).masked_fill(~s.isfinite(), 0) for s in spread])
-            yield grads, added
+            if grads := [p.grad for p in parameters if p.grad is not None and p.numel() > 1]:
+                spread = torch.stack([g.std() for g in grads])
+                found.append((grads, list((spread + 1e-8).masked_fill(~spread.isfinite(), 0).unbind())))
+        return found
+
+    def _add_noise(self, host: MultimodalHost, spreads: list[tuple[list[Tensor], list[Tensor]]]) -> None:
+        """Add normal noise of these standard deviations, alike on all ranks."""
+        if not spreads:
+            return
+        device = spreads[0][0][0].device
+        generator = self.generator(host, device, shared=True)
+        generator.manual_seed((generator.initial_seed() + self.seed) % 2**63)
+        largest = max(sum(g.numel() for g in grads) for grads, _ in spreads)
+        if self._drawn is None or len(self._drawn) < largest or self._drawn.device != device:
+            self._drawn = torch.empty(largest, device=device)  # kept: fresh pages cost a CPU as much as the drawing
+        for grads, spread in spreads:
+            sizes = [g.numel() for g in grads]
+            drawn = torch.randn(sum(sizes), generator=generator, device=device, out=self._drawn[: sum(sizes)])
+            noise = [n.view_as(g).to(g) for n, g in zip(drawn.split(sizes), grads)]
+            torch._foreach_addcmul_(grads, noise, spread)

@@ -43,7 +43,7 @@ def measure_all(device: str, pattern: str = '*') -> None:
 def report() -> str:
     """The kept figures as Markdown."""
     text = ['# Speed', '', '<!-- Written by `python tools/benchmark.py --speed`; do not edit. -->', '']
-    text += ['Medians of interleaved rounds in one process. *ratio*: over the first row.', '']
+    text += ['Medians in one process; *ratio*: to the first row, each pair run one right after the other.', '']
     for path in sorted(FOLDER.glob('*.json')):
         figures = json.loads(path.read_text(encoding='utf8'))
         columns = list(dict.fromkeys(c for row in figures['rows'] for c in row))

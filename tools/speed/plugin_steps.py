@@ -1,5 +1,7 @@
 """What a plugin adds to a training step: three ResNet-18 branches at 112x112, batch 64."""
 
+import statistics
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -24,14 +26,22 @@ VARIANTS = {
 def measure(device: str = 'cpu', repeats: int | None = None) -> list[dict[str, Any]]:
     """Median step time of each plugin against the plain step, on the same host and data.
 
+    Whole steps differ by several percent from one to the next on a CPU, so there the time inside the plugin's own
+    points is measured too.
+
     On a GPU each step also runs once with every implicit synchronisation an error.
     """
-    repeats = repeats or (7 if device == 'cpu' else 50)
+    repeats = repeats or (15 if device == 'cpu' else 50)
     steps = TrainingSteps(device, VARIANTS)
     steps['noise alone'] = _noise(steps.host)
     rows = []
-    for name, timing in interleaved(dict(steps), device, repeats, 1 if device == 'cpu' else 10).items():
+    timings = interleaved(dict(steps), device, repeats, 1 if device == 'cpu' else 10)
+    plain = timings['plain']['ms']
+    for name, timing in timings.items():
         row = {'step': name, **timing}
+        if name in steps.inside:
+            row['inside the plugin, ms'] = 1e3 * statistics.median(steps.inside[name])
+            row['inside / plain'] = row['inside the plugin, ms'] / plain
         if device != 'cpu' and name in VARIANTS:
             row['host syncs'] = _syncs(steps[name])
         rows.append(row)
@@ -43,6 +53,7 @@ class TrainingSteps(dict):
 
     def __init__(self, device: str, variants: dict[str, dict | None], batch: int = 64, size: int = 112) -> None:
         super().__init__()
+        self.inside: dict[str, list[float]] = {}  # seconds in the plugin's own points, of each step; on a CPU only
         modalities = ('rgb', 'depth', 'ir')
         torch.manual_seed(0)
         self.host = zoo.create_host('late_fusion', modalities=modalities, num_classes=2, encoder='resnet18').to(device)
@@ -58,6 +69,9 @@ class TrainingSteps(dict):
                 self.host.plug(PLUGINS.build(cfg))
                 plugin = next(iter(self.host.plugins.values()))
                 self.host.plugins.clear()
+                if device == 'cpu':
+                    self.inside[name] = []
+                    _watch(plugin, self.inside[name])
             self[name] = self._step(plugin)
 
     def _step(self, plugin: Any) -> Callable[[], None]:
@@ -71,6 +85,28 @@ class TrainingSteps(dict):
             self.wrapper.update_params(sum(losses.values()))
 
         return step
+
+
+def _watch(plugin: Any, steps: list[float]) -> None:
+    """Note how long the points of a plugin take, summed over each step; ``on_gradients`` is the last."""
+    total = 0.0
+
+    def watched(point: Callable, last: bool) -> Callable:
+        def call(*arguments: Any) -> Any:
+            nonlocal total
+            start = time.perf_counter()
+            try:
+                return point(*arguments)
+            finally:
+                total += time.perf_counter() - start
+                if last:
+                    steps.append(total)
+                    total = 0.0
+
+        return call
+
+    for name in ('on_inputs', 'on_features', 'on_losses', 'on_gradients'):
+        object.__setattr__(plugin, name, watched(getattr(plugin, name), name == 'on_gradients'))
 
 
 def _noise(host: Any) -> Callable[[], None]:

@@ -1,4 +1,4 @@
-"""Timing by turns: medians of interleaved rounds, so that a change of the machine's pace hits all alike."""
+"""Timing by turns: each route beside the one it is compared with, so that a change of pace hits both alike."""
 
 import statistics
 import time
@@ -8,28 +8,34 @@ import torch
 
 
 def interleaved(
-    routes: Mapping[str, Callable[[], object]], device: str, repeats: int, warm_up: int = 2
+    routes: Mapping[str, Callable[[], object]], device: str, repeats: int, warm_up: int = 1
 ) -> dict[str, dict]:
-    """Median milliseconds of each route, and its median ratio to the first within a round.
+    """Median milliseconds of each route, and the median ratio of each to the first, run right before or after it.
 
     Args:
         routes: Name to what is timed; the first is what the others are compared with.
         device: A GPU is timed by CUDA events, a CPU by the clock.
-        repeats: Rounds; every other one runs in reverse order.
-        warm_up: Rounds before.
+        repeats: Pairs for each route; every other pair runs in reverse order.
+        warm_up: Pairs before.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in routes}
+    (first, base), *others = routes.items()
+    bases, found = [], {}
+    for name, _ in others:
+        found[name] = {'seconds': [], 'ratios': []}
     for i in range(warm_up + repeats):
-        order = list(routes.items())
-        for name, route in reversed(order) if i % 2 else order:
-            elapsed = _time(route, device)
+        for name, route in others:
+            if i % 2:
+                here, reference = _time(route, device), _time(base, device)
+            else:
+                reference, here = _time(base, device), _time(route, device)
             if i >= warm_up:
-                seconds[name].append(elapsed)
-    first = seconds[next(iter(routes))]
-    return {
-        name: {'ms': 1e3 * statistics.median(s), 'ratio': statistics.median(a / b for a, b in zip(s, first))}
-        for name, s in seconds.items()
-    }
+                bases.append(reference)
+                found[name]['seconds'].append(here)
+                found[name]['ratios'].append(here / reference)
+    timings = {first: {'ms': 1e3 * statistics.median(bases), 'ratio': 1.0}}
+    for name, values in found.items():
+        timings[name] = {'ms': 1e3 * statistics.median(values['seconds']), 'ratio': statistics.median(values['ratios'])}
+    return timings
 
 
 def _time(route: Callable[[], object], device: str) -> float:
