@@ -10,7 +10,7 @@ VERSION = re.search(r"__version__ = '(.+?)'", (HERE / 'zoo' / '__init__.py').rea
 
 REQUIRED = [
     'torch>=2.11',
-    'torchvision',
+    'torchvision>=0.26',
     'timm>=1.0.20',
     'onedl-mmengine>=0.10.9',
     'onedl-mmcv>=2.3',
@@ -19,7 +19,9 @@ REQUIRED = [
     'einops>=0.8',
     'numpy>=1.26',
     'pillow>=10',
+    'pyyaml>=6',
     'scikit-learn>=1.4',
+    'scipy>=1.11',
     'matplotlib>=3.8',
     'opencv-python>=4.9',  # mmengine imports it without asking for it
     'rich>=13.7',

@@ -302,6 +302,8 @@ class MWAM(BranchScaler):
         """(2, M): the sum of the terms of all samples present, and their number."""
         inputs = {m: batch.inputs[m] for m in batch.modalities if m in batch.inputs}
         for m, x in inputs.items():
+            if not x.is_floating_point():
+                raise InputError(f'{self.name} needs inputs of floating point; {m!r} is {x.dtype}.')
             check_rank(x, self.metric['patch_size'], f'The input {m!r}')
         sums = self._sums(inputs)
         terms = {

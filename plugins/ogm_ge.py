@@ -80,6 +80,7 @@ class OGMGE(BranchScaler):
     * absent samples do not count; a modality that the whole window lacks keeps factor 1;
     * weights of any layer are modulated, not only convolutions: transformer branches would be skipped. ``min_ndim=4``
       is the code's choice for a convolutional branch;
+    * ``alpha`` has a default, so that the name alone is enough on a command line;
     * dense tasks average the probability over valid pixels;
     * the noise comes from an own generator, alike on all ranks: gradients are already exchanged.
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from registry import InputError, nearest
+from registry import InputError, PluginWarning, nearest
 from zoo.host import MultimodalHost
 
 from .plugin import Plugin
@@ -89,7 +89,7 @@ class BranchScaler(Plugin):
         """Warn, the first time only."""
         if key not in self._warned:
             self._warned.add(key)
-            warnings.warn(message, stacklevel=3)
+            warnings.warn(message, PluginWarning, stacklevel=3)
 
 
 def own_parameters(host: MultimodalHost, min_ndim: int = 0) -> dict[str, list[nn.Parameter]]:

@@ -9,7 +9,7 @@
 
 import mmengine.registry as _mm
 
-from .errors import InputError, NameNotFound, nearest, unknown_name
+from .errors import InputError, NameNotFound, PluginWarning, nearest, unknown_name
 from .registry import SCOPE, Registry, build_from_config, check_arguments
 
 HOSTS = Registry('host', parent=_mm.MODELS)
@@ -54,6 +54,7 @@ __all__ = [
     'VISUALIZERS',
     'InputError',
     'NameNotFound',
+    'PluginWarning',
     'Registry',
     'build_from_config',
     'check_arguments',

@@ -12,6 +12,10 @@ class NameNotFound(LookupError):
     """A name that nobody registered. A plain ``KeyError`` would print quotes around its message."""
 
 
+class PluginWarning(UserWarning):
+    """What a plugin has to say about its use. The tools show it, unlike the warnings of the libraries below."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """The part of a message that proposes what the user may have meant, or nothing.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import mmengine.registry as mm
 
-from .errors import InputError, nearest, unknown_name
+from .errors import InputError, NameNotFound, nearest, unknown_name
 
 SCOPE = 'zoo'  # mmengine imports `<scope>.registry` when it switches to a scope, and warns where it can not
 
@@ -49,7 +49,13 @@ def build_from_config(
         return _build_foreign(kind, {**given, **kwargs}, registry)
     cls = lookup(kind, registry) if isinstance(kind, str) else kind
     check_arguments(cls, registry.name, args, {**given, **kwargs})
-    return cls(*args, **given, **kwargs)
+    try:
+        return cls(*args, **given, **kwargs)
+    except (InputError, NameNotFound):
+        raise
+    except (TypeError, ValueError) as error:  # a value of the wrong type; the cause keeps the traceback
+        name = getattr(cls, '__name__', str(cls))
+        raise InputError(f'The {registry.name} {name} can not be built: {error}') from error
 
 
 def lookup(name: str, registry: mm.Registry) -> Callable:

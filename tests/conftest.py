@@ -12,6 +12,7 @@ import torch
 ROOT = Path(__file__).parent.parent
 TOY = ROOT / 'tests' / 'toy'
 sys.path.insert(0, str(TOY))
+collect_ignore_glob = ['toy/*', 'recipes/*']  # the search for doctests would import them under a second name
 
 
 @pytest.fixture(autouse=True)

@@ -4,11 +4,12 @@ Example: python tools/train.py configs/late_fusion/r18_digitscenes.py --plugins 
 """
 
 import argparse
+import re
 from pathlib import Path
 
 from rich.console import Console
 
-from zoo.engine import Runner, command, load_config, parse_options, parse_plugin
+from zoo.engine import Runner, command, load_config, parse_options
 
 
 def parse_args() -> argparse.Namespace:
@@ -40,10 +41,11 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def default_work_dir(config: str, plugins: list[str] | None) -> Path:
-    """``work_dirs/<config>``, with the plugins of the command line in its name, so that runs to compare stay apart."""
-    names = [parse_plugin(p)['type'].lower() for p in plugins or []]
-    return Path('work_dirs') / '_'.join([Path(config).stem, *names])
+def default_work_dir(args: argparse.Namespace) -> Path:
+    """``work_dirs/<config>``, with the plugins and the seed of the command line in its name: runs stay apart."""
+    names = [re.sub(r'[^\w.=]+', '_', p.lower()).strip('_') for p in args.plugins or []]
+    names += [f'seed{args.seed}'] if args.seed is not None else []
+    return Path('work_dirs') / '_'.join([Path(args.config).stem, *names])
 
 
 @command
@@ -56,7 +58,7 @@ def main() -> None:
     if args.amp:
         options['optim_wrapper.dtype'] = args.amp
     cfg = load_config(args.config, args.plugins, options, args.seed)
-    work_dir = args.work_dir or cfg.get('work_dir') or default_work_dir(args.config, args.plugins)
+    work_dir = args.work_dir or cfg.get('work_dir') or default_work_dir(args)
     runner = Runner(cfg, work_dir, args.device, args.trust_checkpoint)
     if args.resume:
         runner.resume_from()

@@ -111,6 +111,18 @@ MISTAKES = {
     'custom imports': (('custom_imports=[nowhere]',), "'nowhere' does not import"),
     'option': (('optim_wrapper',), '--cfg-options takes key=value'),
     'amp': (('optim_wrapper.dtype=float8',), "No dtype for mixed precision named 'float8'"),
+    'label': (('model.num_classes=3',), ': label 3 is out of range, expected 0..2'),
+    'channels': (('train_dataloader.dataset.channels={rgb: 1, depth: 1}',), 'rgb has 1 channels, the host expects'),
+    'checkpoint hook': (('default_hooks.checkpoint.max_keep_ckpts=3',), "no argument 'max_keep_ckpts'"),
+    'logger hook': (('default_hooks.logger.intervall=3',), "Did you mean 'interval'"),
+    'default hook': (('default_hooks.chekpoint.interval=3',), "Did you mean 'checkpoint'"),
+    'custom hook': (('custom_hooks=[{type: KilHook}]',), "No hook named 'KilHook'. Did you mean 'KillHook'"),
+    'seed': (('--seed', '-1'), 'whole number from 0'),
+    'randomness': (('randomness.sede=1',), "'sede'. Did you mean 'seed'"),
+    'test_cfg': (('test_cfg.subset=full',), "'subset'. Did you mean 'subsets'"),
+    'scheduler type': (('param_scheduler=StepLR',), 'param_scheduler is dict(type=NAME'),
+    'plugin value type': (('--plugins', 'MWAM(momentum=high)'), 'The plugin MWAM can not be built'),
+    'host value type': (('model.num_classes=ten',), 'The head LinearHead can not be built'),
     'nan': (('train_dataloader.dataset.bad=infinite',), 'ToyScenes[3]: rgb holds NaN or Inf'),
     'nan in a worker': (
         ('train_dataloader.dataset.bad=infinite', 'train_dataloader.num_workers=1'),
@@ -132,8 +144,9 @@ def test_a_mistake_gets_one_line_and_exit_code_2_and_overwrites_nothing(here, tm
     assert len(lines) == 1, err
     assert lines[0].startswith('error: ')
     assert message in lines[0]
-    assert (tmp_path / 'run' / 'best.pth').read_text() == 'precious'
-    if name not in ('nan', 'nan in a worker', 'nothing present'):
+    (kept,) = (tmp_path / 'run').rglob('best.pth')  # set aside where training had begun
+    assert kept.read_text() == 'precious'
+    if name not in ('nan', 'nan in a worker', 'nothing present', 'label'):
         assert [p.name for p in (tmp_path / 'run').iterdir()] == ['best.pth'], 'found before anything was written'
 
 

@@ -18,8 +18,9 @@ class ToyScenes(torch.utils.data.Dataset):
 
     modalities = ('rgb', 'depth')
 
-    def __init__(self, length=21, size=(16, 24), bad=None):
+    def __init__(self, length=21, size=(16, 24), bad=None, channels=None):
         self.length, self.size, self.bad = length, size, bad
+        self.channels = channels or {'rgb': 3, 'depth': 1}
 
     def __len__(self):
         return self.length

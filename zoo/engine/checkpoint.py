@@ -2,6 +2,7 @@
 
 import os
 import random
+import time
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -69,9 +70,13 @@ def load(path: str | Path, trust: bool = False) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise InputError(f'No checkpoint {str(path)!r}.')
-    with open(path, 'rb') as file:
-        if file.read(2) not in (b'PK', b'\x80\x02'):  # zip, or torch's format before 1.6
-            raise InputError(f'{str(path)!r} can not be read as a checkpoint: it is neither a zip nor a pickle file.')
+    try:
+        with open(path, 'rb') as file:
+            head = file.read(2)
+    except OSError as error:
+        raise InputError(f'{str(path)!r} can not be read: {error.strerror}.') from None
+    if head not in (b'PK', b'\x80\x02'):  # zip, or torch's format before 1.6
+        raise InputError(f'{str(path)!r} can not be read as a checkpoint: it is neither a zip nor a pickle file.')
     try:
         checkpoint = torch.load(path, map_location='cpu', weights_only=not trust)
     except Exception as error:  # torch and pickle raise a dozen kinds here
@@ -94,6 +99,8 @@ def load_weights(host: nn.Module, checkpoint: Mapping[str, Any], source: str | P
         InputError: The checkpoint is of another model; the first differences are named.
     """
     given = checkpoint.get('state_dict', checkpoint)
+    if not isinstance(given, Mapping) or not all(isinstance(k, str) for k in given):
+        raise InputError(f'{str(source)!r} has no state dict: {type(given).__name__}.')
     given = {k.removeprefix('module.'): v for k, v in given.items()}
     attached = tuple(f'plugins.{name}.' for name in host.plugins)
     given = {k: v for k, v in given.items() if not k.startswith('plugins.') or k.startswith(attached)}
@@ -110,6 +117,18 @@ def load_weights(host: nn.Module, checkpoint: Mapping[str, Any], source: str | P
             f'{str(source)!r} does not fit this {type(host).__name__}: it {"; ".join(problems[:3])}{more}.'
         )
     host.load_state_dict(given)
+
+
+def set_aside(work_dir: Path) -> None:
+    """Move the checkpoints of an earlier run into a folder of their own, so that a new run never resumes from them."""
+    old = [p for pattern in ('iter_*.pth', 'best.pth', POINTER) for p in work_dir.glob(pattern)]
+    if old:
+        folder = work_dir / time.strftime('before_%Y%m%d_%H%M%S')
+        folder.mkdir(exist_ok=True)
+        for path in old:
+            os.replace(path, folder / path.name)
+    for half in work_dir.glob('.*.pth.*'):  # of a run that died while writing
+        half.unlink(missing_ok=True)
 
 
 def latest(work_dir: Path) -> Path | None:

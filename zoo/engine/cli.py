@@ -13,7 +13,7 @@ import torch.distributed as dist
 from rich.console import Console
 from rich.markup import escape
 
-from registry import InputError, NameNotFound
+from registry import InputError, NameNotFound, PluginWarning
 
 
 def command(main: Callable[[], None]) -> Callable[[], None]:
@@ -22,8 +22,11 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
 
     @functools.wraps(main)
     def run() -> None:
-        sys.path.insert(0, str(Path.cwd()))  # custom_imports of a user's own folder
+        sys.path.append(
+            str(Path.cwd())
+        )  # custom_imports of a user's own folder; last, so that it hides nothing of ours
         warnings.filterwarnings('ignore', module='mmengine|torch')
+        warnings.simplefilter('always', PluginWarning)
         try:
             main()
         except (InputError, NameNotFound) as error:
@@ -33,7 +36,7 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
             Console(stderr=True, soft_wrap=True, highlight=False).print(f'[bold red]error:[/] {line}')
             sys.exit(2)
         except KeyboardInterrupt:
-            Console(stderr=True).print('stopped; --resume continues from the last checkpoint')
+            Console(stderr=True).print('stopped')
             sys.exit(130)
         finally:
             if dist.is_available() and dist.is_initialized():

@@ -172,9 +172,40 @@ def check_config(cfg: Config) -> None:
     for stage in ('val', 'test'):
         if cfg.get(f'{stage}_dataloader') and not cfg.get(f'{stage}_evaluator'):
             raise InputError(f'{stage}_dataloader needs {stage}_evaluator, a metric such as "Accuracy".')
+    if isinstance(cfg.get('plugins'), str):
+        cfg.plugins = [cfg.plugins]
+    _check_nested(cfg)
     for plugin in cfg.get('plugins') or []:
         if not isinstance(plugin, (str, Mapping)):
             raise InputError(f'plugins is a list of names or dict(type=NAME, ...), it has {plugin!r}.')
+
+
+def _check_nested(cfg: Config) -> None:
+    for key, known in (('randomness', ('seed', 'deterministic', 'diff_rank_seed')), ('test_cfg', ('subsets',))):
+        for name in cfg.get(key) or {}:
+            if name not in known:
+                raise unknown_name(f'key of {key}', name, known)
+    seed = (cfg.get('randomness') or {}).get('seed', 0)
+    if not isinstance(seed, int) or not 0 <= seed < 2**31:
+        raise InputError(f'The seed must be a whole number from 0 to 2**31 - 1, got {seed!r}.')
+    schedulers = cfg.get('param_scheduler') or []
+    for scheduler in [schedulers] if isinstance(schedulers, (str, Mapping)) else schedulers:
+        if not isinstance(scheduler, Mapping):
+            raise InputError(f'param_scheduler is dict(type=NAME, ...) or a list of these, got {scheduler!r}.')
+
+
+def what_changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """The parts of two plain configs that must be equal for a run to go on, and are not. How data are loaded, for how
+    long to train, and what is logged may change."""
+
+    def loader(cfg: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            k: (cfg.get('train_dataloader') or {}).get(k) for k in ('dataset', 'batch_size', 'drop_last', 'shuffle')
+        }
+
+    changed = [k for k in ('model', 'optim_wrapper', 'param_scheduler') if before.get(k) != now.get(k)]
+    changed += ['plugins'] if (before.get('plugins') or []) != (now.get('plugins') or []) else []
+    return changed + (['train_dataloader'] if loader(before) != loader(now) else [])
 
 
 def keep_structural(cfg: Config) -> None:

@@ -60,8 +60,8 @@ class SeededDataset(Dataset):
     Samples of a data set that is not of the zoo's own base class, which checks them itself, are checked here.
     """
 
-    def __init__(self, dataset: Dataset, seed: int) -> None:
-        self.dataset, self.seed = dataset, seed
+    def __init__(self, dataset: Dataset, seed: int, num_classes: int | None = None) -> None:
+        self.dataset, self.seed, self.num_classes = dataset, seed, num_classes
         self.foreign = not isinstance(dataset, MultimodalDataset)
 
     def __len__(self) -> int:
@@ -79,11 +79,21 @@ class SeededDataset(Dataset):
             if self.foreign:
                 source = f'{type(self.dataset).__name__}[{index}]'
                 check_inputs(sample['inputs'], sample['present'], self.dataset.modalities, source)
+                _check_label(sample.get('target'), self.num_classes, source)
             return sample
         finally:
             random.setstate(states[0])
             np.random.set_state(states[1])
             torch.set_rng_state(states[2])
+
+
+def _check_label(target: Any, num_classes: int | None, source: str) -> None:
+    """Refuse a class that the host does not have; -100, which torch's losses ignore, is none."""
+    single = isinstance(target, int) or (
+        isinstance(target, Tensor) and not target.ndim and not target.is_floating_point()
+    )
+    if num_classes and single and int(target) != -100 and not 0 <= int(target) < num_classes:
+        raise InputError(f'{source}: label {int(target)} is out of range, expected 0..{num_classes - 1}.')
 
 
 class Collate:
@@ -154,7 +164,13 @@ def build_dataset(cfg: Mapping[str, Any] | Dataset) -> Dataset:
 
 
 def build_dataloader(
-    cfg: Mapping[str, Any], training: bool, seed: int = 0, rank: int = 0, world_size: int = 1, cuda: bool = False
+    cfg: Mapping[str, Any],
+    training: bool,
+    seed: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+    cuda: bool = False,
+    num_classes: int | None = None,
 ) -> DataLoader:
     """A loader from ``dict(dataset=..., batch_size=..., ...)``; the other keys are DataLoader's arguments.
 
@@ -166,6 +182,7 @@ def build_dataloader(
         rank: This process.
         world_size: Number of processes; ``batch_size`` is for each.
         cuda: Pin memory, so that copies to the GPU overlap.
+        num_classes: Of the host; labels of data sets that do not check them are held against it.
     """
     cfg = dict(cfg)
     if 'dataset' not in cfg:
@@ -183,7 +200,7 @@ def build_dataloader(
         generator=torch.Generator().manual_seed(seed),  # else every `iter` would draw from the global state
     )
     try:
-        loader = DataLoader(SeededDataset(dataset, seed), sampler=sampler, **{**defaults, **cfg})
+        loader = DataLoader(SeededDataset(dataset, seed, num_classes), sampler=sampler, **{**defaults, **cfg})
     except (TypeError, ValueError) as error:
         raise InputError(f'The data loader can not be built: {error}') from None
     if len(loader) == 0:

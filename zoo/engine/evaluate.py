@@ -55,7 +55,9 @@ def evaluate_checkpoint(
     host = build_host(cfg).to(target)
     ckpt.load_weights(host, saved, path)
     parse_subsets((cfg.get('test_cfg') or {}).get('subsets', 'all'), host.modalities)
-    loader = build_dataloader(cfg.test_dataloader, False, 0, rank, world, target.type == 'cuda')
+    loader = build_dataloader(
+        cfg.test_dataloader, False, saved.get('meta', {}).get('seed') or 0, rank, world, target.type == 'cuda'
+    )
     check_dataset(host, loader.dataset.dataset, 'test_dataloader')
     out = out or Path(path).parent
     make_writable(out)
@@ -91,6 +93,10 @@ def check_dataset(host: MultimodalHost, dataset: Any, where: str) -> None:
         if m not in dataset.modalities:
             error = unknown_name(f'modality (of the host, in {where})', m, dataset.modalities)
             raise InputError(f'{error} The host wants {", ".join(host.modalities)}.')
+    delivered, expected = getattr(dataset, 'channels', {}), getattr(host, 'in_chans', {})
+    for m in host.modalities:
+        if m in delivered and m in expected and delivered[m] != expected[m]:
+            raise InputError(f'{where}: {m} has {delivered[m]} channels, the host expects in_chans={expected[m]}.')
     for m in getattr(host.data_preprocessor, 'normalised', ()):
         if m not in dataset.modalities:
             raise unknown_name(f'modality (of data_preprocessor, in {where})', m, dataset.modalities)

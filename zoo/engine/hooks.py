@@ -1,20 +1,23 @@
 """Hooks of the runner: what is logged without waiting for the device, checkpoints, and a progress bar."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.hooks import Hook, RuntimeInfoHook
+from mmengine.hooks import Hook, LoggerHook, RuntimeInfoHook
+from mmengine.registry import HOOKS
 from mmengine.runner import LogProcessor
 from torch import Tensor
 
-from registry import LOG_PROCESSORS, InputError
+from registry import LOG_PROCESSORS, InputError, check_arguments, unknown_name
 
 from .checkpoint import POINTER, write_text
 from .progress import progress_bar
 
 LOGGED = 'train/plugin'
+DEFAULT_HOOKS = ('runtime_info', 'timer', 'logger', 'param_scheduler', 'checkpoint', 'progress')
 
 
 class DeferredInfoHook(RuntimeInfoHook):
@@ -135,6 +138,33 @@ class CheckpointHook(Hook):
             write_text(folder / POINTER, name + '\n')
             for old in saved[: -self.keep]:
                 (folder / old).unlink(missing_ok=True)
+
+
+def check_hooks(cfg: Mapping[str, Any]) -> None:
+    """Refuse hooks of a config that could not be built.
+
+    Raises:
+        InputError: An argument that a hook does not take.
+        NameNotFound: A default hook or a type of hook that does not exist.
+    """
+    for key, hook in (cfg.get('default_hooks') or {}).items():
+        if key in ('logger', 'checkpoint'):
+            check_arguments(LoggerHook if key == 'logger' else CheckpointHook, 'hook', (), hook or {})
+        elif hook is not None and 'type' not in hook:
+            raise unknown_name('default hook', key, DEFAULT_HOOKS)
+        elif hook is not None:
+            _check_hook(hook)
+    for hook in cfg.get('custom_hooks') or []:
+        _check_hook(hook)
+
+
+def _check_hook(hook: Mapping[str, Any]) -> None:
+    if not isinstance(hook, Mapping) or 'type' not in hook:
+        raise InputError(f'A hook is dict(type=NAME, ...), got {hook!r}.')
+    cls = HOOKS.get(hook['type'])
+    if cls is None:
+        raise unknown_name('hook', hook['type'], HOOKS.module_dict)
+    check_arguments(cls, 'hook', (), {k: v for k, v in hook.items() if k not in ('type', 'priority')})
 
 
 class ProgressHook(Hook):

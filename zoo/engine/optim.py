@@ -59,6 +59,8 @@ class BranchOptimWrapper(OptimWrapper):
         device = optimizer.param_groups[0]['params'][0].device.type
         self.scaler = torch.amp.GradScaler(device, enabled=self.dtype is torch.float16)
         self.logged: dict[str, Tensor] = {}
+        self._stepped = True
+        optimizer.register_step_pre_hook(self._note)
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
@@ -75,6 +77,7 @@ class BranchOptimWrapper(OptimWrapper):
         """Unscale, clip, let the plugins act (a hook of the optimiser), step; rates are as before, also on an error."""
         rates = [g['lr'].clone() if isinstance(g['lr'], Tensor) else g['lr'] for g in self.optimizer.param_groups]
         originals = [g['lr'] for g in self.optimizer.param_groups]
+        self._stepped = False
         try:
             if self.clip_grad_kwargs:
                 self.scaler.unscale_(self.optimizer)
@@ -87,8 +90,12 @@ class BranchOptimWrapper(OptimWrapper):
 
     @property
     def window_open(self) -> bool:
-        """Whether gradients are accumulated that no step has used yet."""
-        return not self.should_update()
+        """Whether plugins hold something that no step has used yet: inside an accumulation window, and after a step
+        that the loss scaler skipped."""
+        return not self.should_update() or not self._stepped
+
+    def _note(self, *_: Any) -> None:
+        self._stepped = True
 
     def state_dict(self) -> dict[str, Any]:
         """The optimiser's state and the loss scale."""

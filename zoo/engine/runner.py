@@ -16,6 +16,7 @@ from mmengine.config import Config
 from mmengine.model import MMDistributedDataParallel
 from mmengine.runner import BaseLoop, set_random_seed
 from mmengine.runner import Runner as BaseRunner
+from timm.layers import convert_sync_batchnorm
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -23,11 +24,11 @@ from registry import LOOPS, METRICS, PARAM_SCHEDULERS, InputError
 from zoo.host import MultimodalHost
 
 from . import checkpoint as ckpt
-from .config import check_config, plain_config
+from .config import check_config, plain_config, what_changed
 from .data import build_dataloader
 from .devices import pick_device, start_processes, under_torchrun
 from .evaluate import build_host, check_dataset, evaluate, make_writable
-from .hooks import CheckpointHook, DeferredInfoHook, ProgressHook
+from .hooks import CheckpointHook, DeferredInfoHook, ProgressHook, check_hooks
 from .optim import BranchOptimWrapper, build_optim_wrapper
 from .sweep import Sweep
 
@@ -108,10 +109,13 @@ class Runner(BaseRunner):
         for stage in ('train', 'val', 'test'):
             if loader := cfg.get(f'{stage}_dataloader'):
                 cuda = self.target_device.type == 'cuda'
-                loaders[stage] = build_dataloader(loader, stage == 'train', seed, rank, world, cuda)
+                loaders[stage] = build_dataloader(
+                    loader, stage == 'train', seed, rank, world, cuda, getattr(host, 'num_classes', None)
+                )
                 check_dataset(host, loaders[stage].dataset.dataset, f'{stage}_dataloader')
                 if stage != 'train':
                     METRICS.build(cfg[f'{stage}_evaluator'])
+        check_hooks(cfg)
         schedulers = cfg.get('param_scheduler') or []
         for scheduler in [schedulers] if isinstance(schedulers, Mapping) else schedulers:
             PARAM_SCHEDULERS.find(scheduler.get('type', ''))
@@ -149,7 +153,7 @@ class Runner(BaseRunner):
         if owner := next((p.name for p in model.plugins.values() if p.owns_step), None):
             raise InputError(f'{owner} runs a training step of its own, which works in one process only.')
         if self.cfg.get('sync_bn') and self.target_device.type == 'cuda':
-            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+            model = convert_sync_batchnorm(model)  # torch's own would drop the activation in timm's norm layers
         idle = any(p.idle_parameters for p in model.plugins.values())
         # buffers are broadcast: only rank 0's are saved, and a resumed run must equal the uninterrupted one.
         # device_ids=None: DDP would move `present` to the GPU
@@ -176,17 +180,17 @@ class Runner(BaseRunner):
     def register_default_hooks(self, hooks: Mapping[str, Any] | None = None) -> None:
         """Ours where mmengine's would wait for the device or lose state, then the plugins."""
         hooks = {k: dict(v) if isinstance(v, Mapping) else v for k, v in (hooks or {}).items()}
-        logger = {'type': 'LoggerHook', 'interval': 10, **(hooks.pop('logger', None) or {})}
-        checkpoint = CheckpointHook(**{k: v for k, v in (hooks.pop('checkpoint', None) or {}).items() if k != 'type'})
+        logger = {'interval': 10, **(hooks.get('logger') or {})}
         default = {
             'runtime_info': DeferredInfoHook(logger['interval']),
             'timer': {'type': 'IterTimerHook'},
-            'logger': logger,
+            'logger': {'type': 'LoggerHook', **logger},
             'param_scheduler': {'type': 'ParamSchedulerHook'},
-            'checkpoint': checkpoint,
+            'checkpoint': CheckpointHook(**(hooks.get('checkpoint') or {})),
             'progress': ProgressHook(),
         }
-        for hook in {**default, **hooks}.values():
+        given = {k: v for k, v in hooks.items() if k not in ('logger', 'checkpoint') or v is None}
+        for hook in {**default, **given}.values():
             if hook is not None:
                 self.register_hook(hook)
         for plugin in self.host.plugins.values():
@@ -217,6 +221,8 @@ class Runner(BaseRunner):
 
     def train_and_test(self, test: bool = True) -> Sweep | None:
         """Train, then sweep the best checkpoint (by the validation data) on the test data; returns the sweep."""
+        if not hasattr(self, '_resumed') and self.rank == 0:
+            ckpt.set_aside(Path(self.work_dir))
         self.train()
         if not test or self.test_loader is None:
             return None
@@ -259,6 +265,7 @@ class Runner(BaseRunner):
                 random_states=states,
                 state=self.state,
             )
+        self.call_hook('before_save_checkpoint', checkpoint=saved)
         if self.rank == 0:
             ckpt.save(saved, path)
 
@@ -288,14 +295,17 @@ class Runner(BaseRunner):
                 )
         if saved['meta']['seed'] != self.seed:
             raise InputError(f'{str(path)!r} was written with seed {saved["meta"]["seed"]}, now it is {self.seed}.')
-        plugins = json.loads(saved['meta']['config']).get('plugins') or []
-        if plugins != (json.loads(plain_config(self.cfg)).get('plugins') or []):
-            raise InputError(f'{str(path)!r} was written with the plugins {plugins}: resume with the same.')
+        if changed := what_changed(json.loads(saved['meta']['config']), json.loads(plain_config(self.cfg))):
+            raise InputError(
+                f'{str(path)!r} was written with another {" and ".join(changed)}: the run would not be the same. '
+                'Start a new one, or put the config back.'
+            )
         ckpt.load_weights(self.host, saved, path)
         self._resumed = saved, path
         return path
 
-    def _restore(self, saved: Mapping[str, Any], path: Path) -> None:
+    def _restore(self, saved: dict[str, Any], path: Path) -> None:
+        self.call_hook('after_load_checkpoint', checkpoint=saved)
         ckpt.load_weights(self.host, saved, path)
         self.optim_wrapper.load_state_dict(saved['optimizer'])
         for scheduler, state in zip(self.param_schedulers or [], saved['param_schedulers'], strict=True):

@@ -107,7 +107,9 @@ class LateFusion(MultimodalHost):
 
     def true_class_probability(self, prediction: Tensor, batch: Batch) -> Tensor:
         """Softmax of the true class, (B,)."""
-        return prediction.float().softmax(dim=1).gather(1, batch.target[:, None]).squeeze(1)
+        valid = batch.target >= 0  # -100 is what losses ignore
+        probability = prediction.float().softmax(dim=1).gather(1, batch.target.clamp(min=0)[:, None]).squeeze(1)
+        return probability.masked_fill(~valid, 0)
 
     def branch(self, modality: str) -> Iterator[nn.Parameter]:
         """The parameters of this modality's encoder."""

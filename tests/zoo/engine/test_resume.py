@@ -91,8 +91,9 @@ def test_resuming_another_run_is_refused(tool, tmp_path):
     for option, message in (
         ('train_dataloader.batch_size=3', 'batch_size=4, now it is 3'),
         ('randomness.seed=6', 'seed 5, now it is 6'),
-        ('model.num_classes=5', 'head.weight of shape'),
-        ('plugins=[MWAM]', "was written with the plugins ['EpochCounter']"),
+        ('model.num_classes=5', 'with another model'),
+        ('optim_wrapper.optimizer.lr=0.01', 'with another optim_wrapper'),
+        ('plugins=[MWAM]', 'with another plugins'),
     ):
         refused = tool('train', CONFIG, '--work-dir', 'run', '--resume', '--no-test', *COMMON, option)
         assert refused.returncode == 2
