@@ -15,9 +15,12 @@ from pathlib import Path
 
 from rich.console import Console
 
+from registry import InputError, unknown_name
 from zoo.engine import command
 from zoo.engine.grid import Grid, Run, run_one, write_results
 from zoo.engine.progress import progress_bar
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def parse_args() -> argparse.Namespace:
@@ -42,14 +45,25 @@ def main() -> None:
     if args.speed:
         from speed import measure_all
 
+        os.chdir(ROOT)
         measure_all(args.device, args.suite)
         return
-    grids = [Grid.load(p) for p in (args.grids or sorted(Path('results').glob('*.yaml')))]
+    if args.jobs < 1:
+        raise InputError(f'--jobs must be at least 1, got {args.jobs}.')
+    grids = [Grid.load(p) for p in args.grids] or every_grid()
+    if args.only != '*' and not any(grid.count(args.only) for grid in grids):
+        raise unknown_name('row (--only)', args.only, [row['name'] for grid in grids for row in grid.rows])
+    os.chdir(ROOT)  # the grids name their configs from there
     if not args.report:
         for grid in grids:
             run_grid(grid, args.only, args.jobs)
-    write_results(grids, Path('docs/results.md'))
+    write_results(every_grid(), Path('docs/results.md'))
     Console().print('Wrote docs/results.md')
+
+
+def every_grid() -> list[Grid]:
+    """The grids of this repository: the page shows all of them, whichever were run."""
+    return [Grid.load(p) for p in sorted((ROOT / 'results').glob('*.yaml'))]
 
 
 def run_grid(grid: Grid, only: str, jobs: int) -> None:

@@ -76,7 +76,12 @@ def main() -> None:
     for name, value in (('--samples', args.samples), ('--examples', args.examples)):
         if value is not None and value < 1:
             raise InputError(f'{name} must be at least 1, got {value}.')
-    filters = [FrequencyFilter(size, kind) for kind in args.kind for size in args.sizes or [1]]  # checks both
+    every = args.kind is KINDS  # nobody asked for the blur, which takes odd sizes only: the next one will do
+    filters = [
+        FrequencyFilter(size | 1 if every and kind == 'blur_low' else size, kind)  # checks both
+        for kind in args.kind
+        for size in args.sizes or [1]
+    ]
     device = pick_device(args.device)
     cfg = load_config(args.config, options=parse_options(args.cfg_options))
     host, loader = build(cfg, device)

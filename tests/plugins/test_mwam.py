@@ -284,7 +284,7 @@ def test_inputs_that_can_not_be_measured_are_named(tiny_host, shape, error):
     batch = host.make_batch({'rgb': torch.zeros(2, 1, 16, 24), 'depth': torch.zeros(shape)})
     with pytest.raises(error, match="The input 'depth'"):
         plugin.on_inputs(host, batch)
-    with pytest.raises(InputError, match="needs inputs of floating point; 'rgb' is torch.uint8"):
+    with pytest.raises(InputError, match=r"needs inputs of floating point; 'rgb' is torch\.uint8"):
         plugin.on_inputs(host, host.make_batch({'rgb': torch.zeros(2, 1, 16, 24, dtype=torch.uint8)}))
 
 

@@ -40,10 +40,19 @@ class Run:
     plugins: list[str] | None
     options: dict[str, Any]
 
+    @property
+    def done(self) -> bool:
+        """Whether there is a result of this very recipe; one of an older recipe of the row does not count."""
+        if not self.path.is_file():
+            return False
+        result = json.loads(self.path.read_text(encoding='utf8'))
+        return (result['plugins'], result['options']) == (self.plugins or [], self.options)
+
     def save(self, result: Mapping[str, Any]) -> None:
         """Write the result; its existence says that the run is done."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(self.path, json.dumps(result, indent=1) + '\n')
+        recipe = {'plugins': self.plugins or [], 'options': self.options}
+        write_text(self.path, json.dumps({**recipe, **result}, indent=1) + '\n')
 
 
 def run_one(run: Run) -> dict[str, Any]:
@@ -64,8 +73,6 @@ def run_one(run: Run) -> dict[str, Any]:
     return {
         'row': run.row,
         'seed': run.seed,
-        'plugins': run.plugins or [],
-        'options': run.options,
         'sweep': {k: result[k] for k in ('metric', 'modalities', 'subsets', 'average')},
         'validation': runner.state['best_score'],
         'best_epoch': runner.state['best_epoch'],
@@ -118,9 +125,12 @@ class Grid:
             data = yaml.safe_load(path.read_text(encoding='utf8'))
         except yaml.YAMLError as error:
             raise InputError(f'{str(path)!r} is not YAML: {" ".join(str(error).split())}') from None
+        data = data if isinstance(data, dict) else {}
         for key in data:
             if key not in GRID_KEYS:
                 raise unknown_name(f'key of the grid {path.name}', key, GRID_KEYS)
+        if lacking := [k for k in GRID_KEYS if k not in data]:
+            raise InputError(f'{str(path)!r} is no grid: it lacks {", ".join(lacking)}.')
         for row in data['rows']:
             for key in row:
                 if key not in ROW_KEYS:
@@ -135,7 +145,7 @@ class Grid:
     def missing(self, only: str = '*') -> list[Run]:
         """The runs that have no result and wait for no other."""
         runs = [run for row in self.rows if fnmatchcase(row['name'], only) for run in self._runs(row)]
-        return [run for run in runs if not run.path.is_file()]
+        return [run for run in runs if not run.done]
 
     def count(self, only: str = '*', done: bool = False) -> int:
         """How many runs the chosen rows take, or have done."""

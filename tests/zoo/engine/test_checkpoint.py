@@ -92,3 +92,13 @@ def test_what_does_not_fit_is_named(make):
     ):
         with pytest.raises(InputError, match=message):
             ckpt.load_weights(make(), {'state_dict': given}, 'x.pth')
+
+
+def test_an_earlier_runs_checkpoints_are_set_aside_whole(tmp_path):
+    for name in ('iter_3.pth', 'best.pth', ckpt.POINTER, '.iter_4.pth.123', 'modality_sweep.json'):
+        (tmp_path / name).write_text(name)
+    ckpt.set_aside(tmp_path)
+    assert ckpt.latest(tmp_path) is None
+    (folder,) = tmp_path.glob('before_*')
+    assert sorted(os.listdir(folder)) == ['best.pth', 'iter_3.pth', ckpt.POINTER]
+    assert sorted(os.listdir(tmp_path)) == [folder.name, 'modality_sweep.json']

@@ -56,6 +56,14 @@ def test_dependent_runs_wait_for_the_others(grid):
     assert grid.count(done=True) == 2 + 4 + 2
 
 
+def test_a_result_of_another_recipe_does_not_count(grid):
+    for run in grid.missing('base'):
+        run.save(result(80))
+    assert grid.missing('base') == []
+    grid.rows[0]['options'] = {'x': 1}
+    assert [r.seed for r in grid.missing('base')] == [0, 1]
+
+
 def test_interval_is_students():
     mean, half = interval([1.0, 2.0, 3.0])  # t(0.975, 2) = 4.302653, standard error 1 / sqrt(3)
     assert mean == 2
@@ -76,6 +84,7 @@ def test_the_table_shows_means_and_intervals(grid, tmp_path):
 @pytest.mark.parametrize(
     ('text', 'message'),
     [
+        ('', 'lacks title, config'),
         ('a: [', 'is not YAML'),
         ('titel: x\nrows: []', "'titel'. Did you mean 'title'"),
         (GRID + '  - {nam: x}', "Did you mean 'name'"),

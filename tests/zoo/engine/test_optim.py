@@ -117,3 +117,12 @@ def test_bad_input(host):
         build_optim_wrapper(host, {})
     with pytest.raises(NameNotFound, match=r"'bfloat61'\. Did you mean 'bfloat16'"):
         build_optim_wrapper(host, {'optimizer': SGD, 'dtype': 'bfloat61'})
+
+
+def test_a_skipped_step_keeps_the_window_open(host):
+    wrapper = build_optim_wrapper(host, {'optimizer': SGD, 'dtype': 'float16'})
+    assert not wrapper.window_open
+    wrapper.update_params(loss(host) * float('inf'))
+    assert wrapper.window_open  # what plugins summed up waits for the next step; a checkpoint would lose it
+    wrapper.update_params(loss(host))
+    assert not wrapper.window_open
