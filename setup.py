@@ -13,21 +13,21 @@ REQUIRED = [
     'torchvision>=0.26',
     'timm>=1.0.20',
     'onedl-mmengine>=0.10.9',
-    'onedl-mmcv>=2.3',
-    'onedl-mmsegmentation>=1.4',
+    'onedl-mmcv>=2.3.6',
+    'onedl-mmsegmentation>=1.4.2',
     'segmentation-models-pytorch>=0.5',
     'einops>=0.8',
-    'numpy>=1.26',
-    'pillow>=10',
+    'numpy>=2.0',
+    'pillow>=10.4',
     'pyyaml>=6',
-    'scikit-learn>=1.4',
+    'scikit-learn>=1.5',
     'scipy>=1.11',
-    'matplotlib>=3.8',
+    'matplotlib>=3.9',
     'opencv-python>=4.9',  # mmengine imports it without asking for it
     'rich>=13.7',
-    'tensorboard>=2.16',
+    'tensorboard>=2.18',
 ]
-DETECTION = ['ultralytics>=8.3']  # AGPL-3.0: see "Licences" in the README
+DETECTION = ['ultralytics>=8.3.40']  # AGPL-3.0: see "Licences" in the README
 DEV = ['pytest>=8', 'pytest-timeout>=2.3', 'ruff>=0.9', 'pre-commit>=4']
 
 setup(
