@@ -21,14 +21,14 @@ REQUIRED = [
     'pillow>=10.4',
     'pyyaml>=6',
     'scikit-learn>=1.5',
-    'scipy>=1.11',
+    'scipy>=1.15',
     'matplotlib>=3.9',
-    'opencv-python>=4.9',  # mmengine imports it without asking for it
+    'opencv-python>=4.14',  # mmengine imports it without asking for it
     'rich>=13.7',
     'tensorboard>=2.18',
 ]
 DETECTION = ['ultralytics>=8.3.40']  # AGPL-3.0: see "Licences" in the README
-DEV = ['pytest>=8', 'pytest-timeout>=2.3', 'ruff>=0.9', 'pre-commit>=4']
+DEV = ['pytest>=8', 'pytest-timeout>=2.3', 'ruff==0.17.*', 'pre-commit>=4']
 
 setup(
     name='counterpoise',
