@@ -22,9 +22,8 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
 
     @functools.wraps(main)
     def run() -> None:
-        sys.path.append(
-            str(Path.cwd())
-        )  # custom_imports of a user's own folder; last, so that it hides nothing of ours
+        # for custom_imports from the user's own folder; last, so that it hides nothing of ours
+        sys.path.append(str(Path.cwd()))
         warnings.filterwarnings('ignore', module='mmengine|torch')
         warnings.simplefilter('always', PluginWarning)
         try:

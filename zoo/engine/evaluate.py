@@ -55,9 +55,9 @@ def evaluate_checkpoint(
     host = build_host(cfg).to(target)
     ckpt.load_weights(host, saved, path)
     parse_subsets((cfg.get('test_cfg') or {}).get('subsets', 'all'), host.modalities)
-    loader = build_dataloader(
-        cfg.test_dataloader, False, saved.get('meta', {}).get('seed') or 0, rank, world, target.type == 'cuda'
-    )
+    seed = saved.get('meta', {}).get('seed') or 0  # random transforms then draw what they drew after training
+    classes = getattr(host, 'num_classes', None)
+    loader = build_dataloader(cfg.test_dataloader, False, seed, rank, world, target.type == 'cuda', classes)
     check_dataset(host, loader.dataset.dataset, 'test_dataloader')
     out = out or Path(path).parent
     make_writable(out)
