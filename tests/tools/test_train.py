@@ -74,6 +74,16 @@ def test_plugins_none_gives_the_plain_baseline(here, tmp_path):
     assert not [k for k in state if k.startswith('plugins.')]
 
 
+def test_hooks_of_mmengine_see_checkpoints(here, tmp_path):
+    ema = ('custom_hooks=[{type: EMAHook}]', *SHORT[3:])
+    for resume in ([], ['--resume']):
+        code, _, err = here('train', CONFIG, '--work-dir', 'run', *resume, '--device', 'cpu', '--cfg-options', *ema)
+        assert code == 0, err
+        for name in ('best.pth', 'iter_6.pth'):
+            saved = torch.load(tmp_path / 'run' / name, weights_only=True)
+            assert not torch.equal(saved['state_dict']['head.weight'], saved['ema_state_dict']['module.head.weight'])
+
+
 def test_amp_trains_in_lower_precision_on_the_cpu(here, tmp_path):
     code, _, err = here('train', CONFIG, '--work-dir', 'run', '--amp', *SHORT)
     assert code == 0, err

@@ -301,7 +301,7 @@ class Runner(BaseRunner):
                 'Start a new one, or put the config back.'
             )
         ckpt.load_weights(self.host, saved, path)
-        self._resumed = saved, path
+        self._resumed, self._resume = (saved, path), True  # the second tells mmengine's hooks, EMAHook for one
         return path
 
     def _restore(self, saved: dict[str, Any], path: Path) -> None:
