@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from registry import PLUGINS, InputError, nearest, unknown_name
-from zoo.host import Batch, MultimodalHost
+from zoo.batch import Batch
+from zoo.host import MultimodalHost
 
 from .plugin import Plugin
 

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from registry import PLUGINS, InputError, nearest
-from zoo.host import Batch, MultimodalHost, Outputs
+from zoo.batch import Batch, Outputs
+from zoo.host import MultimodalHost
 
 from .frequency import check_metric, check_rank, frequency_ratio, frequency_sums, terms_per_sample
 from .scaling import BranchScaler

@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from registry import PLUGINS, InputError
-from zoo.host import Batch, MultimodalHost, Outputs
+from zoo.batch import Batch, Outputs
+from zoo.host import MultimodalHost
 
 from .scaling import BranchScaler, own_parameters
 

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from registry import HOSTS, InputError
-from zoo.host import Batch, Features, MultimodalHost, Outputs, check_key
+from zoo.batch import Batch, Features, Outputs
+from zoo.host import MultimodalHost, check_key
 
 
 class Plugin(nn.Module, Hook):

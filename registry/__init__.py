@@ -10,12 +10,13 @@
 import mmengine.registry as _mm
 
 from .errors import InputError, NameNotFound, PluginWarning, nearest, unknown_name
-from .registry import SCOPE, Registry, build_from_config, check_arguments
+from .registry import SCOPE, Registry, build_foreign, build_from_config, check_arguments
 
 HOSTS = Registry('host', parent=_mm.MODELS)
 PLUGINS = Registry('plugin', parent=_mm.HOOKS)
 ENCODERS = Registry('encoder')
 FUSIONS = Registry('fusion')
+NECKS = Registry('neck')
 HEADS = Registry('head')
 LOSSES = Registry('loss')
 DATASETS = Registry('dataset', parent=_mm.DATASETS)
@@ -43,6 +44,7 @@ __all__ = [
     'LOOPS',
     'LOSSES',
     'METRICS',
+    'NECKS',
     'OPTIMIZERS',
     'OPTIM_WRAPPERS',
     'OPTIM_WRAPPER_CONSTRUCTORS',
@@ -56,6 +58,7 @@ __all__ = [
     'NameNotFound',
     'PluginWarning',
     'Registry',
+    'build_foreign',
     'build_from_config',
     'check_arguments',
     'nearest',

@@ -45,8 +45,9 @@ def build_from_config(
         raise InputError(f'The type of a {registry.name} must be a name or a class, got {kind!r}.')
     if fixed := [key for key in given if key in kwargs]:
         raise InputError(f'{" and ".join(fixed)} of the {registry.name} {kind} can not be chosen: leave it out.')
-    if isinstance(kind, str) and '.' in kind and kind.split('.')[0] != SCOPE:
-        return _build_foreign(kind, {**given, **kwargs}, registry)
+    if isinstance(kind, str) and '.' in kind and (library := kind.split('.')[0]) != SCOPE:
+        build = registry.libraries.get(library, build_foreign)
+        return build(kind, {**given, **kwargs}, registry)
     cls = lookup(kind, registry) if isinstance(kind, str) else kind
     check_arguments(cls, registry.name, args, {**given, **kwargs})
     try:
@@ -104,8 +105,18 @@ def check_arguments(cls: Callable, kind: str, args: tuple, kwargs: Mapping[str, 
         raise InputError(f'The {kind} {name} can not be built: {error}. It takes: {", ".join(named)}.') from None
 
 
-def _build_foreign(kind: str, arguments: dict, registry: mm.Registry) -> Any:
-    """Build a type of another library of the mmengine family, which registers itself in mmengine's roots."""
+def build_foreign(kind: str, arguments: Mapping[str, Any], registry: mm.Registry) -> Any:
+    """Build a type of another library of the mmengine family, which registers itself in mmengine's roots.
+
+    Args:
+        kind: ``library.NAME``.
+        arguments: Those of its class.
+        registry: What it is wanted as.
+
+    Raises:
+        NameNotFound: The library has no such name.
+        InputError: It is not installed, or the arguments do not fit.
+    """
     scope, name = kind.split('.', 1)
     try:
         import_module(f'{scope}.registry')
@@ -125,8 +136,10 @@ def _build_foreign(kind: str, arguments: dict, registry: mm.Registry) -> Any:
     try:
         with mm.DefaultScope.overwrite_default_scope(scope):  # its own parts are found under unprefixed names
             return cls(**arguments)
-    except TypeError as error:  # classes of these libraries hand unknown arguments on to their bases
-        raise InputError(f'The {registry.name} {kind!r} can not be built: {error}.') from error
+    except (TypeError, ValueError, AssertionError) as error:  # these libraries hand unknown arguments on to their bases
+        raise InputError(
+            f'The {registry.name} {kind!r} can not be built: {error or "its arguments do not fit"}.'
+        ) from error
 
 
 class Registry(mm.Registry):
@@ -144,6 +157,12 @@ class Registry(mm.Registry):
         self, name: str, parent: mm.Registry | None = None, build_func: Callable | None = build_from_config
     ) -> None:
         super().__init__(name, build_func=build_func, parent=parent, scope=SCOPE)
+        self.libraries: dict[str, Callable] = {}
+
+    def library(self, name: str) -> Callable:
+        """Decorator of the function that builds the types ``name.X`` of another library, instead of `build_foreign`,
+        whose arguments it takes."""
+        return lambda build: self.libraries.setdefault(name, build)
 
     def list(self, pattern: str = '*') -> list[str]:
         """The registered names that match a shell pattern, without regard to case, sorted."""

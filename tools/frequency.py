@@ -35,7 +35,8 @@ from zoo.engine.cost import without_weights
 from zoo.engine.devices import pick_device
 from zoo.engine.evaluate import check_dataset, make_writable
 from zoo.engine.progress import track
-from zoo.host import Batch, MultimodalHost
+from zoo.batch import Batch
+from zoo.host import MultimodalHost
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -2,7 +2,8 @@
 
 from . import datasets, encoders, fusion, heads, hosts, losses, metrics
 from .build import create_host, list_hosts, list_plugins
-from .host import Batch, Clock, Features, MultimodalHost, Outputs
+from .batch import Batch, Features, Outputs
+from .host import Clock, MultimodalHost
 from .preprocessor import MultimodalPreprocessor
 
 __version__ = '0.1.0'

@@ -2,162 +2,21 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from mmengine.model import BaseModel
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import SyncBatchNorm, _NormBase
 from torch.utils._pytree import tree_map_only
 
 from registry import InputError, check_arguments, unknown_name
-from zoo.preprocessor import MultimodalPreprocessor
+
+from .batch import Batch, Features, Outputs, map_target
+from .preprocessor import MultimodalPreprocessor
+from .rows import Rows, untouched_statistics
 
 ENCODE_ON = ('present', 'all', 'dense')
-
-
-def map_target(target: Any, on_tensor: Callable, on_list: Callable) -> Any:
-    """Apply a function to each leaf of a target: a tensor (B, ...), a list of length B, or a dict of these."""
-    if isinstance(target, Mapping):
-        return {k: map_target(v, on_tensor, on_list) for k, v in target.items()}
-    if isinstance(target, Tensor):
-        return on_tensor(target)
-    return target if target is None else on_list(target)
-
-
-@dataclass(eq=False, frozen=True)
-class Batch:
-    """What a host sees of one mini-batch. It never changes: `replace` and the other methods make a new one.
-
-    Attributes:
-        inputs: Modality to tensor (B, C, ...). The tensor of an absent sample may hold anything, NaN included; a
-            modality that no sample has may be left out.
-        present: (B, M) bool, on the CPU: what fusion may use. Columns follow ``modalities``.
-        modalities: The names of the columns of ``present``; a data set may deliver more than a host uses.
-        target: A tensor (B, ...), a list of length B, or a dict of these.
-        available: (B, M) bool, on the CPU: what the data set delivered. Dropping a modality only clears ``present``.
-        info: One dict for each sample (file names, original sizes), or None.
-    """
-
-    inputs: Mapping[str, Tensor]
-    present: Tensor
-    modalities: tuple[str, ...]
-    target: Any = None
-    available: Tensor = None
-    info: list[dict] | None = None
-
-    def __post_init__(self) -> None:
-        if self.available is None:
-            object.__setattr__(self, 'available', self.present)
-
-    def __len__(self) -> int:
-        return len(self.present)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the inputs live."""
-        return next(iter(self.inputs.values())).device
-
-    @property
-    def mask(self) -> Tensor:
-        """``present`` (B, M) on the device of the inputs; fusion blocks receive this copy."""
-        if '_mask' not in self.__dict__:  # `cached_property` takes a lock, at which torch.compile breaks its graph
-            object.__setattr__(self, '_mask', self.present.to(self.device, non_blocking=True))
-        return self._mask
-
-    def replace(self, **changes: Any) -> 'Batch':
-        """A copy with some attributes exchanged."""
-        return replace(self, **changes)
-
-    def view(self, modalities: Sequence[str]) -> 'Batch':
-        """The columns of these modalities, by name; one that the batch does not have is absent everywhere."""
-        modalities = tuple(modalities)
-        if modalities == self.modalities:
-            return self
-        column = {m: i for i, m in enumerate(self.modalities)}
-        index = torch.tensor([column.get(m, 0) for m in modalities])
-        known = torch.tensor([m in column for m in modalities])
-        return self.replace(
-            inputs={m: self.inputs[m] for m in modalities if m in self.inputs},
-            present=self.present[:, index] & known,
-            available=self.available[:, index] & known,
-            modalities=modalities,
-        )
-
-    def restrict(self, mask: Tensor) -> 'Batch':
-        """The same samples with only the modalities of ``mask`` ((M,) or (B, M) bool, columns as here) present."""
-        if mask.shape[-1] != len(self.modalities):
-            raise ValueError(f'mask has {mask.shape[-1]} columns, the batch has {", ".join(self.modalities)}.')
-        return self.replace(present=self.present & mask.cpu())
-
-    def select(self, rows: Tensor) -> 'Batch':
-        """The samples that ``rows`` names: a bool mask (B,) or indices, on the CPU."""
-        index = rows.nonzero().squeeze(1) if rows.dtype == torch.bool else rows
-
-        def pick(x: Tensor) -> Tensor:
-            return x.index_select(0, index.to(x.device, non_blocking=True))
-
-        keep = index.tolist()
-        return self.replace(
-            inputs={m: pick(x) for m, x in self.inputs.items()},
-            present=self.present[index],
-            available=self.available[index],
-            target=map_target(self.target, pick, lambda items: [items[i] for i in keep]),
-            info=[self.info[i] for i in keep] if self.info else self.info,
-        )
-
-    def repeat(self, n: int) -> 'Batch':
-        """``n`` copies of the batch, one after the other: B becomes n * B."""
-
-        def stack(x: Tensor) -> Tensor:
-            return x.repeat(n, *[1] * (x.ndim - 1))
-
-        return self.replace(
-            inputs={m: stack(x) for m, x in self.inputs.items()},
-            present=stack(self.present),
-            available=stack(self.available),
-            target=map_target(self.target, stack, lambda items: list(items) * n),
-            info=self.info * n if self.info else self.info,
-        )
-
-
-class Features(dict):
-    """Modality to its features: a tensor (B, C, ...) or a list, finest first.
-
-    Attributes:
-        size: (H, W, ...) of the input of the host's first modality.
-        encoded: The features before plugins acted on them; None where none did.
-    """
-
-    size: tuple[int, ...] = ()
-    encoded: 'Features | None' = None
-
-    @classmethod
-    def of(cls, features: Mapping[str, Any], size: Sequence[int]) -> 'Features':
-        """Wrap a mapping; a `Features` keeps the size it has."""
-        if isinstance(features, cls):
-            return features
-        wrapped = cls(features)
-        wrapped.size = tuple(size)
-        return wrapped
-
-    def select(self, rows: Tensor) -> 'Features':
-        """The features of the samples that the bool mask ``rows`` (B,), on the CPU, names."""
-        index = rows.nonzero().squeeze(1)
-
-        def pick(x: Tensor) -> Tensor:
-            return x.index_select(0, index.to(x.device, non_blocking=True))
-
-        return Features.of({m: tree_map_only(Tensor, pick, f) for m, f in self.items()}, self.size)
-
-
-class Outputs(NamedTuple):
-    """What a host returns for a batch."""
-
-    prediction: Any  # logits (B, K, ...) before softmax, or what the task's head yields
-    features: dict[str, Any]  # modality -> features, zero where absent
-    extras: dict[str, Any]  # what else the host's losses and heads need
 
 
 @dataclass
@@ -169,24 +28,6 @@ class Clock:
     iteration: int = 0
     rank: int = 0
     max_epochs: int | None = field(default=None)
-
-
-@contextmanager
-def running_statistics(module: nn.Module) -> Iterator[None]:
-    """Let the norm layers of ``module`` use running statistics: BatchNorm refuses one value per channel.
-
-    SyncBatchNorm stays as it is: a rank that skips its exchange would hang the others.
-    """
-    norms = [
-        m for m in module.modules() if isinstance(m, _NormBase) and m.training and not isinstance(m, SyncBatchNorm)
-    ]
-    for norm in norms:
-        norm.training = False
-    try:
-        yield
-    finally:
-        for norm in norms:
-            norm.training = True
 
 
 class MultimodalHost(BaseModel):
@@ -206,6 +47,7 @@ class MultimodalHost(BaseModel):
         InputError: No modality, a name twice, or one that is not an identifier or that ``nn.ModuleDict`` has taken.
     """
 
+    task = ''  # 'classification', 'segmentation', ...: how predictions are shown
     separable = True  # encoders do not see each other: subsets can be re-fused from one encoding
     offers: frozenset[str] = frozenset()  # of 'features', 'unimodal', 'sample_losses': what plugins may ask for
     offers_with: Mapping[str, str] = {}  # for what only some arguments make it offer: those arguments, in words
@@ -335,6 +177,7 @@ class MultimodalHost(BaseModel):
 
     def run_features(self, features: Mapping[str, Any], present: Tensor) -> Outputs:
         """Fuse and decode features that are already computed, with ``present`` (B, M) instead of their own."""
+        features = Features.of(features, ())
         return self.decode(self.fuse(features, present.to(self.device, non_blocking=True)), features)
 
     def run_subsets(self, batch: Batch, masks: Tensor, features: Features | None = None) -> Iterator[Outputs | None]:
@@ -380,20 +223,8 @@ class MultimodalHost(BaseModel):
             present = rows.to(x.device, non_blocking=True) if present is None else present
             keep = _masker(present)
             return tree_map_only(Tensor, keep, module(keep(x)))
-        size, count = len(rows), int(rows.sum())
-        index = None
-        if count == 0:
-            x = x.new_zeros(1, *x.shape[1:])
-        elif count < size:
-            index = rows.nonzero().squeeze(1).to(x.device, non_blocking=True)
-            x = x.index_select(0, index)
-        with running_statistics(module) if count < 2 and module.training else nullcontext():
-            encoded = module(x)
-        if count == size:
-            return encoded
-        if count == 0:  # a zero gradient, not None: DDP then needs no search for unused parameters
-            return tree_map_only(Tensor, lambda y: (0 * y).repeat(size, *[1] * (y.ndim - 1)), encoded)
-        return tree_map_only(Tensor, lambda y: y.new_zeros(size, *y.shape[1:]).index_copy(0, index, y), encoded)
+        chosen = Rows(rows, x.device)
+        return chosen.put(chosen.run(module, chosen.take(x)))
 
     def encode_modality(self, module: nn.Module, batch: Batch, modality: str) -> Any:
         """`encode_rows` on the rows that ``encode_on`` names."""
@@ -452,19 +283,15 @@ class MultimodalHost(BaseModel):
             update_statistics: Let running statistics follow the extra pass: published training that does so.
         """
         modes = [] if training else [m for m in self.modules() if m.training]
-        norms = [m for m in self.modules() if _tracks(m)] if training and not update_statistics else []
+        quiet = untouched_statistics(self) if training and not update_statistics else nullcontext()
         outer, self._aside = self._aside, True
-        for norm in norms:
-            norm.track_running_stats = False
         for module in modes:
             module.training = False
         try:
-            with preserved_random_state(self.device):
+            with quiet, preserved_random_state(self.device):
                 yield
         finally:
             self._aside = outer
-            for norm in norms:
-                norm.track_running_stats = True
             for module in modes:
                 module.training = True
 
@@ -576,10 +403,6 @@ def check_key(kind: str, name: Any) -> None:
         raise InputError(f'The name of a {kind} must be an identifier, got {name!r}.')
     if any(hasattr(table, name) for table in (nn.ModuleDict(), nn.ParameterDict())):
         raise InputError(f'A {kind} can not be named {name!r}: torch.nn.ModuleDict has an attribute of that name.')
-
-
-def _tracks(module: nn.Module) -> bool:
-    return isinstance(module, _NormBase) and module.training and module.track_running_stats
 
 
 def _what(value: Any) -> str:

@@ -13,7 +13,8 @@ from plugins import Plugin
 from registry import InputError, NameNotFound
 from zoo import Batch, Features, MultimodalHost, Outputs, create_host
 from zoo.fusion import Sum
-from zoo.host import preserved_random_state, running_statistics
+from zoo.host import preserved_random_state
+from zoo.rows import running_statistics
 
 SIZE = (10, 14)
 

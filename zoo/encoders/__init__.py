@@ -1,5 +1,5 @@
 """Encoders: one modality -> features."""
 
-from .timm_encoder import TimmEncoder
+from .timm_encoder import TimmEncoder, TimmPyramid
 
-__all__ = ['TimmEncoder']
+__all__ = ['TimmEncoder', 'TimmPyramid']

@@ -1,6 +1,6 @@
 """What every fusion block keeps: any number of modalities, vectors or maps, and silence from absent ones."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -77,6 +77,10 @@ class Fusion(nn.Module):
             InputError: The block is not additive.
         """
         raise InputError(f'{type(self).__name__} does not add its modalities up: it has no contribution of {modality}.')
+
+    def branch(self, modality: str) -> Iterable[nn.Parameter]:
+        """The parameters that serve this modality alone, where the block counts them to the modality's own path."""
+        return ()
 
     def project(self, out_channels: int) -> nn.ModuleDict:
         """One pointwise layer for each modality, to a common width."""

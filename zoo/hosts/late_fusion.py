@@ -1,17 +1,18 @@
 """Late fusion: one encoder for each modality, one fusion block, one linear head."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from torch import Tensor, nn
 
-from registry import ENCODERS, FUSIONS, HEADS, HOSTS, LOSSES, InputError, unknown_name
+from registry import FUSIONS, HEADS, HOSTS
+from zoo.batch import Batch, Features, Outputs
 from zoo.heads import LinearHead
-from zoo.host import Batch, Features, MultimodalHost, Outputs
+
+from .label_host import LabelHost, build_encoders, encoder_parameters
 
 
 @HOSTS.register_module()
-class LateFusion(MultimodalHost):
+class LateFusion(LabelHost):
     """Classifies from fused vectors: any encoder for each modality, any fusion block, a linear head.
 
     Args:
@@ -32,6 +33,7 @@ class LateFusion(MultimodalHost):
         NameNotFound: An unknown part.
     """
 
+    task = 'classification'
     offers = frozenset({'features', 'unimodal', 'sample_losses'})
     offers_with: Mapping[str, str] = {
         'unimodal': 'aux_heads=True, or a fusion that adds (Sum, or Concat without out_channels)'
@@ -50,20 +52,14 @@ class LateFusion(MultimodalHost):
         data_preprocessor: nn.Module | Mapping | None = None,
         encode_on: str = 'present',
     ) -> None:
-        super().__init__(modalities, data_preprocessor, encode_on)
-        self.in_chans = _each(in_chans, self.modalities, 'in_chans')
-        per_modality = isinstance(encoder, Mapping) and 'type' not in encoder and 'model' not in encoder
-        encoders = _each(
-            encoder if per_modality else dict.fromkeys(self.modalities, encoder), self.modalities, 'encoder'
-        )
-        self.encoders = nn.ModuleDict({m: build_encoder(encoders[m], self.in_chans[m]) for m in self.modalities})
+        super().__init__(modalities, num_classes, in_chans, loss, data_preprocessor, encode_on)
+        self.encoders = build_encoders(encoder, self.in_chans)
         channels = {m: e.out_channels for m, e in self.encoders.items()}
         self.fusion = FUSIONS.build(fusion, modalities=self.modalities, channels=channels)
         self.head = HEADS.build(head, in_channels=self.fusion.out_channels, num_classes=num_classes)
-        self.criterion = LOSSES.build(loss)
-        self.num_classes = num_classes
-        self.aux = nn.ModuleDict({m: LinearHead(c, num_classes) for m, c in channels.items()} if aux_heads else {})
-        if not aux_heads and not (self.fusion.additive and hasattr(self.head, 'share')):
+        if aux_heads:
+            self.aux.update({m: LinearHead(c, num_classes) for m, c in channels.items()})
+        elif not (self.fusion.additive and hasattr(self.head, 'share')):
             self.offers = self.offers - {'unimodal'}
 
     def encode(self, batch: Batch) -> dict[str, Tensor]:
@@ -78,15 +74,6 @@ class LateFusion(MultimodalHost):
         """-> logits (B, K)."""
         return Outputs(self.head(fused), features, {'fused': fused})
 
-    def losses(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
-        """``loss_task``, and ``loss_aux_<modality>`` over the samples that have it, where there are auxiliary heads."""
-        losses = {'loss_task': self.criterion(outputs.prediction, batch.target)}
-        if self.aux:
-            batch = batch.view(self.modalities)
-            for (m, z), rows in zip(self.unimodal(outputs).items(), batch.mask.unbind(1)):
-                losses[f'loss_aux_{m}'] = self.unimodal_loss(z, batch, rows)
-        return losses
-
     def unimodal(self, outputs: Outputs) -> dict[str, Tensor] | None:
         """Logits (B, K) of each modality: of its auxiliary head, else its share of the linear head, else None."""
         if self.aux:
@@ -96,59 +83,6 @@ class LateFusion(MultimodalHost):
         parts = {m: self.fusion.contribution(m, outputs.features[m]) for m in self.modalities}
         return {m: self.head.share(x, columns, len(self.modalities)) for m, (x, columns) in parts.items()}
 
-    def unimodal_loss(self, prediction: Tensor, batch: Batch, rows: Tensor) -> Tensor:
-        """Mean over ``rows`` (B,) of the loss of logits (B, K)."""
-        losses = self._each_loss(prediction, batch)
-        return losses.masked_fill(~rows, 0).sum() / rows.sum().clamp(min=1)
-
-    def sample_losses(self, outputs: Outputs, batch: Batch) -> Tensor:
-        """(B,)."""
-        return self._each_loss(outputs.prediction, batch)
-
-    def true_class_probability(self, prediction: Tensor, batch: Batch) -> Tensor:
-        """Softmax of the true class, (B,)."""
-        valid = batch.target >= 0  # -100 is what losses ignore
-        probability = prediction.float().softmax(dim=1).gather(1, batch.target.clamp(min=0)[:, None]).squeeze(1)
-        return probability.masked_fill(~valid, 0)
-
     def branch(self, modality: str) -> Iterator[nn.Parameter]:
         """The parameters of this modality's encoder."""
-        if modality not in self.encoders:
-            raise unknown_name('modality', modality, self.modalities)
-        return self.encoders[modality].parameters()
-
-    def training_only(self) -> Iterator[nn.Parameter]:
-        """The auxiliary heads."""
-        return self.aux.parameters()
-
-    def blank(self, modality: str, batch: Batch) -> Tensor:
-        """Zeros of the size of the others, without memory of their own."""
-        other = next(iter(batch.inputs.values()))
-        return other.new_zeros(()).expand(len(batch), self.in_chans[modality], *other.shape[2:])
-
-    def _each_loss(self, logits: Tensor, batch: Batch) -> Tensor:
-        reduction, self.criterion.reduction = self.criterion.reduction, 'none'
-        try:
-            losses = self.criterion(logits, batch.target)
-        finally:
-            self.criterion.reduction = reduction
-        return losses.flatten(1).mean(1) if losses.ndim > 1 else losses
-
-
-def build_encoder(encoder: str | Mapping, in_chans: int) -> nn.Module:
-    """An encoder from a config, a registered name, or the name of a timm model."""
-    if isinstance(encoder, str):
-        encoder = {'type': encoder} if encoder in ENCODERS.module_dict else {'model': encoder}
-    return ENCODERS.build({'type': 'TimmEncoder', **encoder}, default_args={'in_chans': in_chans})
-
-
-def _each(value: Any, modalities: Sequence[str], name: str) -> dict[str, Any]:
-    """One value for each modality."""
-    if not isinstance(value, Mapping):
-        return dict.fromkeys(modalities, value)
-    for m in value:
-        if m not in modalities:
-            raise unknown_name(f'modality (in {name})', m, modalities)
-    if missing := [m for m in modalities if m not in value]:
-        raise InputError(f'{name} names no value for {", ".join(missing)}; it has {dict(value)}.')
-    return dict(value)
+        return encoder_parameters(self.encoders, modality)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from registry import METRICS
-from zoo.host import Batch, Outputs
+from zoo.batch import Batch, Outputs
 
 from .distributed import all_reduce_sum
 from .metric import Metric

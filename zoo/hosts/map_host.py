@@ -1,0 +1,126 @@
+"""What hosts for dense prediction share: sizes, padding, decoding fused maps, auxiliary heads."""
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from registry import LOSSES, NECKS, InputError
+from zoo.batch import Batch
+from zoo.datasets import IGNORE
+from zoo.heads import FCN8s, build_map_head
+from zoo.rows import lone_values_allowed
+
+from .label_host import LabelHost
+
+
+class MapHost(LabelHost):
+    """A host that labels every pixel: fused maps -> neck -> head -> logits (B, K, H, W) of the input's size.
+
+    Targets are (B, H, W), classes and `zoo.datasets.IGNORE`.
+
+    Args:
+        modalities: Names of the inputs.
+        num_classes: K.
+        in_chans: Channels of each modality's input; one number for all, or a mapping.
+        loss: A loss of (logits, class indices): name or config. It is told to ignore `zoo.datasets.IGNORE`.
+        pad_to: Pad inputs (zeros, below and to the right) to a multiple of this, and crop the logits; None refuses
+            sizes that do not fit.
+        data_preprocessor: See `MultimodalHost`.
+        encode_on: See `MultimodalHost`.
+    """
+
+    task = 'segmentation'
+    ignore_index = IGNORE
+
+    def __init__(
+        self,
+        modalities: Sequence[str],
+        num_classes: int,
+        in_chans: int | Mapping[str, int],
+        loss: str | Mapping,
+        pad_to: int | None,
+        data_preprocessor: nn.Module | Mapping | None,
+        encode_on: str,
+    ) -> None:
+        super().__init__(modalities, num_classes, in_chans, dense_loss(loss), data_preprocessor, encode_on)
+        self.pad_to = pad_to
+        self.neck: nn.Module | None = None
+        self.head: nn.Module | None = None
+        self.multiple = 1  # what the sides of an input must be multiples of
+
+    def build_head(
+        self, neck: str | Mapping | None, head: str | Mapping, channels: Sequence[int], reductions: Sequence[int]
+    ) -> None:
+        """Build the neck, if any, and the head for fused maps of these widths, finest first."""
+        self.multiple = max(reductions)
+        if self.pad_to is not None and (self.pad_to < 1 or self.pad_to % self.multiple):
+            raise InputError(f'pad_to must be a multiple of {self.multiple}, the coarsest map, got {self.pad_to}.')
+        if neck is not None:
+            self.neck = NECKS.build(neck, in_channels=list(channels), reductions=list(reductions))
+            channels, reductions = self.neck.out_channels, self.neck.reductions
+        self.head = build_map_head(head, channels, reductions, self.num_classes)
+
+    def build_aux(self, channels: Mapping[str, Sequence[int]]) -> None:
+        """Give each modality a light head on its own maps of these widths."""
+        self.aux.update({m: FCN8s(c, num_classes=self.num_classes) for m, c in channels.items()})
+
+    def padded(self, batch: Batch) -> Batch:
+        """The batch with inputs whose sides are multiples of the coarsest map's reduction.
+
+        Raises:
+            InputError: They are not, and the host does not pad.
+        """
+        size = batch.inputs[self.modalities[0]].shape[2:]
+        pad = [p - s for p, s in zip(self._padded(size), size)]
+        if any(pad):
+            padding = [0, pad[1], 0, pad[0]]
+            return batch.replace(inputs={m: F.pad(x, padding) for m, x in batch.inputs.items()})
+        if any(s % self.multiple for s in size):
+            raise InputError(
+                f'{type(self).__name__} takes images whose sides are multiples of {self.multiple}, got '
+                f'{size[0]}x{size[1]} (H x W). Resize them, or give the host pad_to={self.multiple}.'
+            )
+        return batch
+
+    def predict_maps(self, maps: list[Tensor], size: Sequence[int]) -> tuple[Tensor, list[Tensor]]:
+        """Logits (B, K, *size) of fused maps, and the side outputs that the head has in training."""
+        lone = self.training and len(maps[-1]) == 1
+        with lone_values_allowed(self) if lone else nullcontext():
+            if self.neck is not None:
+                maps = self.neck(maps)
+            logits = self.head(maps)
+        logits, side = logits if isinstance(logits, tuple) else (logits, [])
+        return self._resized(logits, size), side
+
+    def predict_alone(self, maps: Mapping[str, list[Tensor]], size: Sequence[int]) -> dict[str, Tensor] | None:
+        """Logits (B, K, *size) of each modality's auxiliary head; None without these."""
+        return {m: self._resized(head(maps[m]), size) for m, head in self.aux.items()} or None
+
+    def training_only(self) -> Iterator[nn.Parameter]:
+        """Auxiliary heads, and what the head says."""
+        yield from super().training_only()
+        if hasattr(self.head, 'training_only'):
+            yield from self.head.training_only()
+
+    def _padded(self, size: Sequence[int]) -> list[int]:
+        return [-(-s // self.pad_to) * self.pad_to for s in size] if self.pad_to else list(size)
+
+    def _resized(self, logits: Tensor, size: Sequence[int]) -> Tensor:
+        padded = self._padded(size)
+        if list(logits.shape[2:]) != padded:
+            logits = F.interpolate(logits, padded, mode='bilinear', align_corners=False)
+        return logits[..., : size[0], : size[1]] if padded != list(size) else logits
+
+
+def dense_loss(loss: str | Mapping) -> dict:
+    """A loss's config, told what to ignore where it can be."""
+    cfg = {'type': loss} if isinstance(loss, str) else dict(loss)
+    if 'losses' in cfg:  # a sum
+        return {**cfg, 'losses': [dense_loss(part) for part in cfg['losses']]}
+    cls = LOSSES.module_dict.get(cfg.get('type'))
+    if cls is not None and 'ignore_index' in inspect.signature(cls).parameters:
+        cfg.setdefault('ignore_index', IGNORE)
+    return cfg
