@@ -17,12 +17,14 @@ class Rows:
     a gradient of zero and not None, and DDP needs no search for unused parameters.
 
     Args:
-        rows: (B,) bool on the CPU.
+        rows: (B,) bool on the CPU; None for all.
         device: Where the batch is.
+        size: B, where ``rows`` is None.
     """
 
-    def __init__(self, rows: Tensor, device: torch.device) -> None:
-        self.size, self.count = len(rows), int(rows.sum())
+    def __init__(self, rows: Tensor | None, device: torch.device, size: int = 0) -> None:
+        self.size = size if rows is None else len(rows)
+        self.count = self.size if rows is None else int(rows.sum())
         self.index = None
         if 0 < self.count < self.size:
             self.index = rows.nonzero().squeeze(1).to(device, non_blocking=True)

@@ -69,8 +69,7 @@ class EncoderDecoder(MapHost):
         fusions = self._build_fusions(fusion, channels)
         widths = [f.out_channels for f in fusions]
         self.build_head(neck, head, widths, reductions)
-        decoder = self.head if self.neck is None else nn.Sequential(self.neck, self.head)
-        self.levels = used_levels(decoder, widths, reductions)
+        self.levels = used_levels(self.decoder, widths, reductions)
         if self.levels[-1] < len(reductions) - 1:
             raise InputError(
                 f'The head does not use the map of 1/{reductions[-1]}: drop it, '

@@ -63,6 +63,11 @@ class MapHost(LabelHost):
             channels, reductions = self.neck.out_channels, self.neck.reductions
         self.head = build_map_head(head, channels, reductions, self.num_classes)
 
+    @property
+    def decoder(self) -> nn.Module:
+        """Neck and head in a row."""
+        return self.head if self.neck is None else nn.Sequential(self.neck, self.head)
+
     def build_aux(self, channels: Mapping[str, Sequence[int]]) -> None:
         """Give each modality a light head on its own maps of these widths."""
         self.aux.update({m: FCN8s(c, num_classes=self.num_classes) for m, c in channels.items()})
