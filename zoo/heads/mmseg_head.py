@@ -1,6 +1,7 @@
 """Decode heads of mmsegmentation on fused feature maps."""
 
 import inspect
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,7 +45,9 @@ class MmsegHead(nn.Module):
         **kwargs: Any,
     ) -> None:
         super().__init__()
-        import mmseg.models  # noqa: F401  registers its heads
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # compiled operators of mmcv that no decode head here needs
+            import mmseg.models  # noqa: F401  registers its heads
         from mmseg.registry import MODELS
 
         if 'loss_decode' in kwargs:
@@ -67,6 +70,7 @@ class MmsegHead(nn.Module):
                 'num_classes': num_classes,
                 'norm_cfg': norm_cfg or dict(type='BN'),
                 'channels': 256,
+                'loss_decode': dict(type='CrossEntropyLoss', avg_non_ignore=True),
                 **kwargs,
             }
         )

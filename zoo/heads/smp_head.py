@@ -1,11 +1,12 @@
 """Decoders of segmentation-models-pytorch on fused feature maps."""
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
-from registry import HEADS, InputError, check_arguments, unknown_name
+from registry import HEADS, InputError, unknown_name
 
 STAND_IN = 'counterpoise'  # the name under which smp finds the channels of our maps
 FIXED = ('encoder_name', 'encoder_depth', 'encoder_weights', 'in_channels', 'classes', 'aux_params')
@@ -45,10 +46,9 @@ class SmpHead(nn.Module):
             raise InputError(f'{", ".join(fixed)} of smp.{decoder} can not be chosen: leave it out.')
         reductions = list(reductions)
         self.gap = reductions[0] == 4  # no map of half the size: smp then wants one without channels
-        halves = [2, 4, 8, 16, 32][self.gap : self.gap + len(reductions)]
-        if any(r > h or r != sorted(reductions)[i] for i, (r, h) in enumerate(zip(reductions, halves))) or (
-            reductions[0] not in (2, 4) or len(reductions) > len(halves)
-        ):
+        halves = [2, 4, 8, 16, 32][self.gap :][: len(reductions)]
+        before = [0, *reductions]
+        if len(halves) < len(reductions) or any(r not in (h, b) for r, h, b in zip(reductions, halves, before)):
             raise InputError(
                 f'smp.{decoder} decodes maps of 1/2, 1/4, ... 1/32 (or from 1/4 on) of the input, got {reductions}.'
             )
@@ -62,7 +62,10 @@ class SmpHead(nn.Module):
         arguments = {'encoder_name': STAND_IN, 'encoder_depth': len(channels) - 1, 'encoder_weights': None}
         if decoder in ('DeepLabV3', 'DeepLabV3Plus', 'PAN'):
             kwargs.setdefault('encoder_output_stride', reductions[-1])
-        check_arguments(cls.__init__, f'decoder smp.{decoder}', (None,), {**kwargs, **arguments})
+        for name in kwargs:  # smp's models swallow any argument, for their encoders
+            takes = [n for n in inspect.signature(cls).parameters if n not in (*FIXED, 'kwargs')]
+            if name not in takes:
+                raise unknown_name(f'argument of smp.{decoder}', name, takes)
         try:
             model = cls(classes=num_classes, **arguments, **kwargs)
         except (TypeError, ValueError, KeyError, AssertionError) as error:

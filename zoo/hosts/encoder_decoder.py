@@ -10,7 +10,7 @@ from zoo.batch import Batch, Features, Outputs
 from zoo.heads import used_levels
 
 from .label_host import build_encoders, encoder_parameters
-from .map_host import MapHost
+from .map_host import MapHost, common_reductions
 
 
 @HOSTS.register_module()
@@ -61,10 +61,7 @@ class EncoderDecoder(MapHost):
     ) -> None:
         super().__init__(modalities, num_classes, in_chans, loss, pad_to, data_preprocessor, encode_on)
         self.encoders = build_encoders(encoder, self.in_chans, 'TimmPyramid')
-        pyramids = {m: list(getattr(e, 'reductions', ())) for m, e in self.encoders.items()}
-        reductions = pyramids[self.modalities[0]]
-        if not reductions or any(p != reductions for p in pyramids.values()):
-            raise InputError(f'The encoders must give maps of the same reductions, got {pyramids}.')
+        reductions = common_reductions(self.encoders)
         channels = [{m: e.out_channels[i] for m, e in self.encoders.items()} for i in range(len(reductions))]
         fusions = self._build_fusions(fusion, channels)
         widths = [f.out_channels for f in fusions]

@@ -11,7 +11,7 @@ from zoo.heads import used_levels
 from zoo.rows import Rows, untouched_statistics
 
 from .label_host import build_encoders
-from .map_host import MapHost
+from .map_host import MapHost, common_reductions
 
 
 @HOSTS.register_module()
@@ -72,7 +72,7 @@ class ESANet(MapHost):
         super().__init__(modalities, num_classes, in_chans, loss, pad_to, data_preprocessor, encode_on)
         self.encoders = build_encoders(encoder, self.in_chans, 'TimmPyramid')
         self.trunk = self.modalities[0]
-        reductions = list(getattr(self.encoders[self.trunk], 'reductions', ()))
+        reductions = common_reductions(self.encoders)
         for m, e in self.encoders.items():
             if getattr(e, 'steps', None) is None:
                 raise InputError(

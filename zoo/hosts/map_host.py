@@ -120,6 +120,25 @@ class MapHost(LabelHost):
         return logits[..., : size[0], : size[1]] if padded != list(size) else logits
 
 
+def common_reductions(encoders: Mapping[str, nn.Module]) -> list[int]:
+    """The sizes of the maps of all encoders: that of the input over each of them, finest first.
+
+    Raises:
+        InputError: They differ, or an encoder gives no maps.
+    """
+    pyramids = {}
+    for m, encoder in encoders.items():
+        if not hasattr(encoder, 'reductions'):
+            raise InputError(
+                f'The encoder of {m} must give a pyramid of maps, as TimmPyramid does; {type(encoder).__name__} does not.'
+            )
+        pyramids[m] = list(encoder.reductions)
+    first = next(iter(pyramids.values()))
+    if any(p != first for p in pyramids.values()):
+        raise InputError(f'The encoders must give maps of the same reductions, got {pyramids}.')
+    return first
+
+
 def dense_loss(loss: str | Mapping) -> dict:
     """A loss's config, told what to ignore where it can be."""
     cfg = {'type': loss} if isinstance(loss, str) else dict(loss)

@@ -129,3 +129,48 @@ def test_a_file_that_does_not_fit_is_told_in_one_line(tmp_path, capsys, content,
         TimmEncoder('test_vit', pretrained=str(path))
     assert '\n' not in str(caught.value)
     assert 'ran code' not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ('model', 'arguments', 'widths', 'reductions'),
+    [
+        ('resnet18', {}, [64, 64, 128, 256, 512], [2, 4, 8, 16, 32]),
+        ('resnet18', {'output_stride': 16}, [64, 64, 128, 256, 512], [2, 4, 8, 16, 16]),
+        ('resnet18', {'out_indices': (1, 3)}, [64, 256], [4, 16]),
+        ('test_convnext', {}, [24, 32, 48, 64], [4, 8, 16, 32]),
+        ('pvt_v2_b0', {}, [32, 64, 160, 256], [4, 8, 16, 32]),
+        ('swin_tiny_patch4_window7_224', {'depths': (1, 1, 1, 1)}, [96, 192, 384, 768], [4, 8, 16, 32]),
+        ('mobilenetv2_050', {}, [8, 16, 16, 48, 160], [2, 4, 8, 16, 32]),
+        ('test_vit', {}, [64, 64, 64], [16, 16, 16]),
+    ],
+)
+def test_a_pyramid_gives_maps_of_any_size_and_its_steps_give_the_same(model, arguments, widths, reductions):
+    encoder = ENCODERS.build(dict(type='TimmPyramid', model=model, in_chans=1, **arguments)).eval()
+    assert (encoder.out_channels, encoder.reductions) == (widths, reductions)
+    x = torch.randn(2, 1, 64, 96)
+    maps = encoder(x)
+    assert [tuple(m.shape) for m in maps] == [(2, c, 64 // r, 96 // r) for c, r in zip(widths, reductions)]
+    if model in ('mobilenetv2_050', 'test_vit'):
+        assert encoder.steps is None
+        return
+    for step, expected in zip(encoder.steps, maps, strict=True):
+        x = step(x)
+        assert torch.equal(x, expected)
+
+
+def test_steps_follow_the_mode_of_the_encoder():
+    encoder = ENCODERS.build(dict(type='TimmPyramid', model='test_resnet'))
+    assert [s.training for s in encoder.eval().steps] == [False] * 5
+    assert [s.training for s in encoder.train().steps] == [True] * 5
+
+
+def test_a_pyramid_takes_weights_from_a_file(tmp_path):
+    source = timm.create_model('test_resnet')
+    save_file(source.state_dict(), tmp_path / 'weights.safetensors')
+    pyramid = ENCODERS.build(
+        dict(type='TimmPyramid', model='test_resnet', in_chans=1, pretrained=str(tmp_path / 'weights.safetensors'))
+    )
+    own = pyramid.model.state_dict()
+    assert torch.equal(own['layer4.0.conv1.weight'], source.state_dict()['layer4.0.conv1.weight'])
+    first = next(k for k in own if k.endswith('weight'))
+    torch.testing.assert_close(own[first], source.state_dict()[first].sum(1, keepdim=True))
