@@ -28,6 +28,7 @@ REQUIRED = [
     'tensorboard>=2.18',
 ]
 DETECTION = ['ultralytics>=8.3.40']  # AGPL-3.0: see "Licences" in the README
+NYUV2 = ['h5py>=3.11']  # only tools/prepare_nyuv2.py reads HDF5
 DEV = ['pytest>=8', 'pytest-timeout>=2.3', 'ruff==0.17.*', 'pre-commit>=4']
 
 setup(
@@ -40,7 +41,7 @@ setup(
     python_requires='>=3.10',
     packages=find_packages(include=['registry', 'registry.*', 'zoo', 'zoo.*', 'plugins', 'plugins.*']),
     install_requires=REQUIRED,
-    extras_require={'detection': DETECTION, 'dev': DEV, 'all': DETECTION + DEV},
+    extras_require={'detection': DETECTION, 'nyuv2': NYUV2, 'dev': DEV, 'all': DETECTION + NYUV2 + DEV},
     classifiers=[
         'Programming Language :: Python :: 3',
         'Topic :: Scientific/Engineering :: Artificial Intelligence',

@@ -1,5 +1,6 @@
 """From a collated batch to one on the device, normalised for each modality."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,21 +20,28 @@ class MultimodalPreprocessor(BaseDataPreprocessor):
         mean: Modality to one value or one for each channel, on the scale of the data (0..255 for 8-bit images).
         std: The same, above 0. A modality that neither names is only cast to float32; 64-bit integers stay as they are:
             they are indices of words.
+        invalid: Modality to the value that marks pixels without a measurement, on the scale of the data: 0 in raw
+            depth. They are 0 after normalisation, the mean.
 
     Raises:
-        InputError: Not mappings of modality to numbers, a ``std`` that is not above 0, or another number of channels
-            than the data have.
+        InputError: Not mappings of modality to numbers, a ``std`` that is not above 0, an ``invalid`` value that is not
+            finite, or another number of channels than the data have.
     """
 
     def __init__(
         self,
         mean: Mapping[str, float | Sequence[float]] | None = None,
         std: Mapping[str, float | Sequence[float]] | None = None,
+        invalid: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__(non_blocking=True)
-        for name, given in (('mean', mean), ('std', std)):
+        for name, given in (('mean', mean), ('std', std), ('invalid', invalid)):
             if not isinstance(given, Mapping | None):
                 raise InputError(f'{name} must map modalities to numbers, got {given!r}.')
+        self.invalid = dict(invalid or {})
+        for m, value in self.invalid.items():
+            if not isinstance(value, (int, float)) or not math.isfinite(value):
+                raise InputError(f'invalid of {m!r} must be a finite number, got {value!r}.')
         self.normalised = tuple(dict.fromkeys([*(mean or {}), *(std or {})]))
         for name, given, default in (('mean', mean or {}, 0.0), ('std', std or {}, 1.0)):
             for m in self.normalised:
@@ -57,12 +65,17 @@ class MultimodalPreprocessor(BaseDataPreprocessor):
     def normalise(self, modality: str, x: Tensor) -> Tensor:
         """(B, C, ...) on the data's scale -> the same in units of std around the mean."""
         if modality not in self.normalised:
-            return x if x.dtype == torch.int64 else x.float()
-        mean, std = self._statistics(modality, x)
-        return (x.float() - mean) / std
+            y = x if x.dtype == torch.int64 else x.float()
+        else:
+            mean, std = self._statistics(modality, x)
+            y = (x.float() - mean) / std
+        return y.masked_fill(x == self.invalid[modality], 0) if modality in self.invalid else y
 
     def restore(self, modality: str, x: Tensor) -> Tensor:
-        """The inverse of `normalise`: for a teacher with statistics of its own, and for the valid range of attacks."""
+        """The inverse of `normalise`: for a teacher with statistics of its own, and for the valid range of attacks.
+
+        A pixel that was ``invalid`` comes back as the mean.
+        """
         if modality not in self.normalised:
             return x
         mean, std = self._statistics(modality, x)

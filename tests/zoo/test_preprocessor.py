@@ -82,6 +82,9 @@ def test_statistics_follow_the_device_and_stay_out_of_checkpoints():
         ({'std': {'rgb': 0}}, "std of 'rgb' must be above 0, got 0"),
         ({'std': {'rgb': [1, -1, 1]}}, "std of 'rgb' must be above 0"),
         ({'std': {'rgb': float('nan')}}, "std of 'rgb' must be above 0"),
+        ({'invalid': 0}, 'invalid must map modalities to numbers, got 0'),
+        ({'invalid': {'depth': 'none'}}, "invalid of 'depth' must be a finite number, got 'none'"),
+        ({'invalid': {'depth': float('nan')}}, "invalid of 'depth' must be a finite number, got nan"),
     ],
 )
 def test_statistics_that_make_no_sense_are_refused(arguments, message):
@@ -93,3 +96,34 @@ def test_one_channel_is_not_broadcast_to_three():
     preprocessor = MultimodalPreprocessor(mean={'depth': [1.0, 2.0, 3.0]})
     with pytest.raises(InputError, match="mean of 'depth' has 3 values, its data have 1 channels"):
         preprocessor({'inputs': {'depth': torch.ones(2, 1, 4, 5)}})
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.uint8])
+def test_pixels_without_a_measurement_are_zero_after_normalisation(dtype):
+    preprocessor = MultimodalPreprocessor(mean={'depth': 100.0}, std={'depth': 50.0}, invalid={'depth': 0})
+    x = torch.tensor([[[[0, 200, 50], [100, 0, 250]]]], dtype=dtype)
+    found = preprocessor.normalise('depth', x)
+    assert found.flatten().tolist() == [0, 2, -1, 0, 0, 3]
+    assert preprocessor.restore('depth', found).flatten().tolist() == [100, 200, 50, 100, 100, 250]
+    assert x.flatten().tolist() == [0, 200, 50, 100, 0, 250]
+
+
+def test_a_modality_without_statistics_may_have_invalid_pixels():
+    preprocessor = MultimodalPreprocessor(invalid={'ir': -1})
+    x = torch.tensor([[[[-1.0, 3.0]]]])
+    assert preprocessor.normalise('ir', x).flatten().tolist() == [0, 3]
+    assert x.flatten().tolist() == [-1, 3]
+    assert preprocessor.normalise('rgb', x).flatten().tolist() == [-1, 3]
+
+
+def test_what_an_absent_input_holds_does_not_matter_to_the_others():
+    preprocessor = MultimodalPreprocessor(mean={'depth': 4.0}, invalid={'depth': 0})
+    x = torch.tensor([0.0, 6.0, 0.0, torch.nan]).view(2, 1, 1, 2)
+    found = preprocessor.normalise('depth', x)
+    assert found[0].flatten().tolist() == [0, 2]
+    assert found[1, 0, 0, 1].isnan()
+
+
+def test_invalid_pixels_work_without_memory():
+    preprocessor = MultimodalPreprocessor(mean={'depth': 4.0}, invalid={'depth': 0}).to('meta')
+    assert preprocessor.normalise('depth', torch.zeros(2, 1, 3, 5, device='meta')).shape == (2, 1, 3, 5)

@@ -1,6 +1,7 @@
 """What every data set of the zoo delivers, and the checks that name the file at fault."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -9,7 +10,10 @@ from torch.utils.data import Dataset
 
 from registry import TRANSFORMS, InputError, unknown_name
 
+from .images import read_image, read_plane
+
 IGNORE = 255  # the label of mask pixels that count neither in the loss nor in the metric
+MANY = 500  # samples; reading more takes long enough for a progress bar
 
 Sample = dict[str, Any]
 
@@ -21,6 +25,7 @@ class MultimodalDataset(Dataset):
     Inputs are (C, H, W): uint8 for 8-bit images (the host's preprocessor normalises on the device), else float. The
     tensor of an absent modality may be left out. The target is an int64 class (), an int64 mask (H, W) of classes and
     `IGNORE`, or a dict of ``boxes`` (N, 4) float32, corners (x1, y1, x2, y2) in pixels, and ``labels`` (N,) int64.
+    A mask has the size of its image, or deliberately one of its own, which ``info['mask_size']`` then says.
 
     Attributes:
         all_modalities: What the data set can deliver; the class says it.
@@ -75,6 +80,70 @@ class MultimodalDataset(Dataset):
         """Where sample ``index`` comes from, for messages: a file, a line of a list, or the index."""
         return f'{type(self).__name__}[{index}]'
 
+    def load_target(self, index: int) -> Any:
+        """The target of sample ``index``, before any transform; overridden where it can be read alone."""
+        return self.load(index).get('target')
+
+    def label_counts(self) -> tuple[Tensor, Tensor]:
+        """How often each class occurs in the targets, which may be classes or masks, before any transform.
+
+        Returns:
+            pixels: (K,) int64, the pixels of each class; of single classes, the samples.
+            of_images: (K,) int64, all pixels, ignored ones included, of the images in which the class occurs.
+
+        Raises:
+            InputError: A target that is neither, or a label out of range.
+        """
+        from rich.progress import track
+
+        pixels = torch.zeros(self.num_classes, dtype=torch.int64)
+        of_images = torch.zeros_like(pixels)
+        name = f'Counting labels of {type(self).__name__}'
+        for index in track(range(len(self)), name, transient=True, disable=len(self) <= MANY):
+            target = self.load_target(index)
+            if not isinstance(target, Tensor) or target.ndim not in (0, 2) or target.is_floating_point():
+                raise InputError(f'{self.source(index)}: only classes and masks can be counted, not {type(target)}.')
+            self._check_target(target, tuple(target.shape), self.source(index))
+            here = torch.bincount(target.flatten(), minlength=self.num_classes)[: self.num_classes]  # without IGNORE
+            pixels += here
+            of_images += (here > 0) * target.numel()
+        return pixels, of_images
+
+    @classmethod
+    def read_input(cls, modality: str, file: str | Path, **arguments: Any) -> Tensor:
+        """One file of a modality as a sample would hold it before its transforms; the data set need not be there.
+
+        Three channels are read as a colour image, one channel as an image of 8 bits (uint8) or 16 bits (float32);
+        data sets with files of another kind override `_read_file`.
+
+        Args:
+            modality: One of ``all_modalities``.
+            file: The file.
+            arguments: Those of the data set; each class takes what matters to reading a file and ignores the rest.
+
+        Returns:
+            (C, H, W).
+
+        Raises:
+            NameNotFound: A modality that the data set does not have.
+            InputError: No such file, or one that can not be read as this modality.
+        """
+        choose_modalities(modality, cls.all_modalities, cls.__name__)
+        try:
+            return cls._read_file(modality, Path(file), **arguments).contiguous()
+        except FileNotFoundError:
+            raise InputError(f'{file}: no such file.') from None
+
+    @classmethod
+    def _read_file(cls, modality: str, file: Path, **arguments: Any) -> Tensor:
+        channels = cls.all_channels[modality]
+        if channels not in (1, 3):
+            raise InputError(f'{file}: {cls.__name__} can not read single files of {modality} ({channels} channels).')
+        if channels == 3:
+            return read_image(file)
+        plane = read_plane(file)
+        return plane if plane.dtype == torch.uint8 else plane.float()
+
     def __getitem__(self, index: int) -> Sample:
         if not -len(self) <= index < len(self):
             raise IndexError(f'{type(self).__name__} has {len(self)} samples, no index {index}')
@@ -82,6 +151,8 @@ class MultimodalDataset(Dataset):
         sample = self.load(index)
         for transform in self.transforms:
             sample = transform(sample)
+        # decoded images lie in memory as (H, W, C): stacked like that they would change the host's memory format
+        sample = {**sample, 'inputs': {m: x.contiguous() for m, x in sample['inputs'].items()}}
         self.check_sample(sample, self.source(index))
         return sample
 
@@ -94,13 +165,16 @@ class MultimodalDataset(Dataset):
 
         Raises:
             InputError: No modality present; one without tensor, of another shape than (C, H, W) or another size than
-                the others; NaN or Inf in it; a label out of range; a mask or boxes that do not fit the image.
+                the others; NaN or Inf in it; a label out of range; a mask or boxes that do not fit the image, unless
+                ``info['mask_size']`` says the size of the mask.
         """
         size = check_inputs(sample['inputs'], sample['present'], self.modalities, source, self.channels)
-        self._check_target(sample.get('target'), size, source)
+        self._check_target(sample.get('target'), size, source, sample.get('info', {}).get('mask_size'))
 
-    def _check_target(self, target: Any, size: tuple[int, int], source: str) -> None:
-        if isinstance(target, Tensor) and target.ndim == 2 and tuple(target.shape) != size:
+    def _check_target(
+        self, target: Any, size: tuple[int, ...], source: str, mask_size: tuple[int, ...] | None = None
+    ) -> None:
+        if isinstance(target, Tensor) and target.ndim == 2 and tuple(target.shape) not in (size, mask_size):
             raise InputError(f'{source}: the mask has the size {tuple(target.shape)}, its image {size}.')
         if isinstance(target, Mapping) and 'boxes' in target:
             check_boxes(target, size, source)

@@ -5,14 +5,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from registry import DATASETS, InputError
 
 from .base import MultimodalDataset, Sample, choose_split, image_size
+from .images import read_image
 from .transforms import RandomCrop, RandomFlip, RandomRotation, Resize
 
 LISTS = {'train': 'train_list.txt', 'val': 'val_private_list.txt', 'test': 'test_private_list.txt'}
@@ -98,17 +97,24 @@ class CASIASURF(MultimodalDataset):
         if not any(present):
             listed = ', '.join(str(f) for f in files.values())
             raise InputError(f'{self.source(index)}: no modality left, none of these exists: {listed}.')
-        inputs = {m: self._read(f, index) for (m, f), here in zip(files.items(), present) if here}
+        inputs = {m: self._read(m, f, index) for (m, f), here in zip(files.items(), present) if here}
         return {
             'inputs': inputs,
             'present': torch.tensor(present),
-            'target': torch.tensor(entry.label),
+            'target': self.load_target(index),
             'info': {'files': {m: str(f) for m, f in files.items()}},
         }
 
-    def _read(self, file: Path, index: int) -> Tensor:
+    @classmethod
+    def _read_file(cls, modality: str, file: Path, channel_order: str = 'bgr', **arguments: Any) -> Tensor:
+        return read_image(file, flip_channels=channel_order == 'bgr')
+
+    def load_target(self, index: int) -> Tensor:
+        return torch.tensor(self.entries[index].label)
+
+    def _read(self, modality: str, file: Path, index: int) -> Tensor:
         try:
-            return read_image(file, flip_channels=self.channel_order == 'bgr')
+            return self._read_file(modality, file, self.channel_order)
         except FileNotFoundError:
             raise InputError(
                 f'{file}: no such file, named at {self.source(index)}; '
@@ -139,28 +145,3 @@ def read_list(file: Path) -> list[Entry]:
     if not entries:
         raise InputError(f'{file}: the list is empty.')
     return entries
-
-
-def read_image(file: Path, flip_channels: bool = False) -> Tensor:
-    """An 8-bit image as uint8 (3, H, W); a grey one is repeated, transparency is dropped.
-
-    Args:
-        file: The image.
-        flip_channels: Blue first instead of red.
-
-    Raises:
-        FileNotFoundError: No such file.
-        InputError: It is no image, cut off, or has more than 8 bits.
-    """
-    try:
-        with Image.open(file) as image:
-            mode, pixels = image.mode, np.array(image.convert('RGB'))
-    except FileNotFoundError:
-        raise
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # Pillow raises all of these
-        raise InputError(f'{file}: can not be read as an image ({error}).') from error
-    if mode.startswith(('I', 'F')):
-        raise InputError(f'{file}: expected 8 bits a channel, got an image of mode {mode!r}.')
-    if flip_channels:
-        pixels = pixels[..., ::-1]
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))

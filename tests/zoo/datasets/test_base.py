@@ -2,8 +2,10 @@
 
 from typing import ClassVar
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from registry import TRANSFORMS, InputError, NameNotFound
 from zoo.datasets import IGNORE, MultimodalDataset
@@ -108,6 +110,7 @@ INF[0, 1, 2:4] = torch.inf
         (good(target=torch.tensor(-1)), 'here: label -1 is out of range'),
         (good(target=torch.tensor(IGNORE)), 'here: label 255 is out of range'),
         (good(target=torch.zeros(6, 4).long()), r'here: the mask has the size \(6, 4\), its image \(4, 6\)'),
+        (good(target=torch.zeros(6, 4).long(), info={'mask_size': (8, 12)}), r'the mask has the size \(6, 4\)'),
         (good(target=torch.full((4, 6), 7)), 'here: label 7 is out of range'),
         (good(target=torch.tensor([[7, IGNORE, 0, 0, 0, 0]]).expand(4, 6)), 'here: label 7 is out of range'),
         (good(target={'boxes': torch.zeros(1, 3), 'labels': torch.zeros(1).long()}), r'boxes have the shape \(1, 3\)'),
@@ -133,12 +136,23 @@ def test_a_sample_that_no_host_could_use_is_refused_with_its_source(sample, mess
         {**_with('rgb', torch.full((3, 9, 9), torch.nan)), 'present': torch.tensor([False, True])},
         _with('depth', torch.full((1, 4, 6), 3e38)),
         good(target=torch.full((4, 6), IGNORE)),
+        good(target=torch.zeros(8, 13).long(), info={'mask_size': (8, 13)}),
         good(target={'boxes': torch.zeros(0, 4), 'labels': torch.zeros(0).long()}),
         good(target={'boxes': torch.tensor([[0.0, 0, 6, 4]]), 'labels': torch.tensor([1])}),
         good(target=torch.tensor(9.5)),
         good(target='a caption'),
     ],
-    ids=['absent', 'absent with NaN', 'overflowing sum', 'ignored mask', 'no boxes', 'full box', 'regression', 'text'],
+    ids=[
+        'absent',
+        'absent with NaN',
+        'overflowing sum',
+        'ignored mask',
+        'mask of its own size',
+        'no boxes',
+        'full box',
+        'regression',
+        'text',
+    ],
 )
 def test_an_unusual_sample_that_is_right_passes(sample):
     Pairs().check_sample(sample, 'here')
@@ -151,3 +165,82 @@ def test_getitem_checks_and_names_the_index():
 
     with pytest.raises(InputError, match=r'Broken\[1\]: label 5'):
         Broken()[1]
+
+
+def test_inputs_are_contiguous_whatever_a_transform_leaves():
+    data = Pairs(transforms=[lambda s: {**s, 'inputs': {m: x.transpose(1, 2) for m, x in s['inputs'].items()}}])
+    assert all(x.is_contiguous() and x.shape[1:] == (6, 4) for x in data[0]['inputs'].values())
+
+
+class Masks(Pairs):
+    """The masks of a test."""
+
+    masks: ClassVar = []
+
+    def __len__(self):
+        return len(self.masks)
+
+    def load(self, index):
+        return {'target': self.masks[index]}
+
+
+def test_label_counts_are_those_of_a_count_by_hand():
+    first = torch.tensor([[0, 0, IGNORE], [1, 0, IGNORE]])
+    second = torch.tensor([[1, 1], [1, 1]])
+    data = Masks()
+    data.masks = [first, second, torch.full((3, 3), IGNORE)]
+    data.classes = ('a', 'b', 'c')
+    pixels, of_images = data.label_counts()
+    assert pixels.tolist() == [3, 5, 0]
+    assert of_images.tolist() == [6, 10, 0]  # ignored pixels count as pixels of their image
+    assert {pixels.dtype, of_images.dtype} == {torch.int64}
+
+
+def test_single_classes_are_counted_too():
+    pixels, of_images = Pairs().label_counts()
+    assert pixels.tolist() == of_images.tolist() == [2, 1]
+
+
+@pytest.mark.parametrize(
+    ('target', 'message'),
+    [
+        (torch.tensor([[0, 2]]), r'Masks\[0\]: label 2 is out of range'),
+        (torch.tensor([[0, -1]]), r'Masks\[0\]: label -1 is out of range'),
+        (torch.zeros(2, 2), r'Masks\[0\]: only classes and masks'),
+        ({'boxes': torch.zeros(0, 4), 'labels': torch.zeros(0).long()}, 'only classes and masks'),
+        (None, 'only classes and masks'),
+    ],
+)
+def test_targets_that_can_not_be_counted_are_named(target, message):
+    data = Masks()
+    data.masks = [target]
+    with pytest.raises(InputError, match=message):
+        data.label_counts()
+
+
+def test_a_users_file_is_read_by_its_number_of_channels(tmp_path):
+    colour, deep, flat = tmp_path / 'colour.png', tmp_path / 'deep.png', tmp_path / 'flat.png'
+    Image.new('RGB', (6, 4), (1, 2, 3)).save(colour)
+    Image.fromarray(np.full((4, 6), 3000, np.uint16)).save(deep)
+    Image.fromarray(np.full((4, 6), 30, np.uint8)).save(flat)
+    rgb = Pairs.read_input('rgb', str(colour), root='ignored')
+    assert rgb[:, 1, 2].tolist() == [1, 2, 3]
+    assert rgb.is_contiguous()
+    for file, dtype, value in ((deep, torch.float32, 3000), (flat, torch.uint8, 30)):
+        depth = Pairs.read_input('depth', file)
+        assert depth.dtype == dtype
+        assert torch.equal(depth, torch.full((1, 4, 6), value, dtype=dtype))
+    with pytest.raises(InputError, match=r'colour\.png: expected one channel'):
+        Pairs.read_input('depth', colour)
+    with pytest.raises(InputError, match=r'none\.png: no such file'):
+        Pairs.read_input('rgb', tmp_path / 'none.png')
+    with pytest.raises(NameNotFound, match=r"No modality of Pairs named 'dept'\. Did you mean 'depth'"):
+        Pairs.read_input('dept', colour)
+
+
+def test_files_of_other_numbers_of_channels_are_refused(tmp_path):
+    class Stack(Pairs):
+        all_channels: ClassVar = {'rgb': 4, 'depth': 1}
+
+    with pytest.raises(InputError, match=r'x\.png: Stack can not read single files of rgb \(4 channels\)'):
+        Stack.read_input('rgb', tmp_path / 'x.png')

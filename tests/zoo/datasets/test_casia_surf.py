@@ -9,7 +9,6 @@ from PIL import Image
 
 from registry import DATASETS, InputError, NameNotFound
 from zoo.datasets import CASIASURF
-from zoo.datasets.casia_surf import read_image
 
 SENSORS = {'rgb': 'color', 'depth': 'depth', 'ir': 'ir'}
 COLOURS = {'rgb': (200, 100, 20), 'depth': (60, 60, 60), 'ir': (150, 150, 150)}
@@ -202,19 +201,17 @@ def test_an_unreadable_image_is_named_whether_or_not_files_may_miss(root, spoil,
     assert '\n' not in str(error.value)
 
 
-def test_an_image_of_more_than_8_bits_is_refused(tmp_path):
-    file = tmp_path / 'deep.png'
-    Image.fromarray(np.full((4, 5), 40000, np.uint16)).save(file)
-    with pytest.raises(InputError, match=r"deep\.png: expected 8 bits a channel, got an image of mode 'I"):
-        read_image(file)
+def test_a_file_is_read_without_the_data_set(root):
+    file = root / 'train' / 'CLKJ_AS0137' / 'color' / '0.png'
+    assert CASIASURF.read_input('rgb', file)[:, 5, 5].tolist() == [20, 100, 200]
+    assert CASIASURF.read_input('rgb', file, channel_order='rgb', size=112)[:, 5, 5].tolist() == [200, 100, 20]
 
 
-def test_grey_and_transparent_images_become_three_channels(tmp_path):
-    grey, clear = tmp_path / 'grey.png', tmp_path / 'clear.png'
-    Image.new('L', (5, 4), 77).save(grey)
-    Image.new('RGBA', (5, 4), (10, 20, 30, 128)).save(clear)
-    assert torch.equal(read_image(grey), torch.full((3, 4, 5), 77, dtype=torch.uint8))
-    assert read_image(clear)[:, 0, 0].tolist() == [10, 20, 30]
+def test_labels_are_counted_without_reading_images(root):
+    for file in (root / 'train').rglob('*.png'):
+        file.unlink()
+    pixels, of_images = CASIASURF(root).label_counts()
+    assert pixels.tolist() == of_images.tolist() == [1, 2]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ Numbers come from torch's global generator, which the engine seeds for each samp
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from torchvision.transforms.v2 import functional as F
 from registry import TRANSFORMS, InputError
 
 from ..base import Sample, image_size
+from .draws import interval, uniform
 
 Move = Callable[[Tensor], Tensor]
 
@@ -26,7 +28,8 @@ class Geometry:
     less than one pixel left. A target that is a class stays.
     """
 
-    any_sizes = False  # True: the modalities may enter with different sizes
+    any_sizes = False  # True: the modalities and the mask may enter with different sizes
+    nearest: tuple[str, ...] = ()  # modalities that take the nearest pixel as masks do
 
     def draw(self, height: int, width: int) -> Move:
         """The function for one sample of ``height`` x ``width``; it takes torchvision's ``tv_tensors``."""
@@ -36,20 +39,27 @@ class Geometry:
         """Move every input and the target; the sample that was given is not changed.
 
         Raises:
-            InputError: The modalities differ in size and this transform needs them alike.
+            InputError: The modalities or the mask differ in size and this transform needs them alike.
         """
         sizes = {m: tuple(x.shape[-2:]) for m, x in sample['inputs'].items()}
         size = next(iter(sizes.values()))
         if not self.any_sizes and len(set(sizes.values())) > 1:
             raise InputError(f'{type(self).__name__} needs modalities of one size, got {sizes}; put Resize before it.')
+        target = sample.get('target')
+        if not self.any_sizes and _is_mask(target) and tuple(target.shape) != size:
+            raise InputError(
+                f'{type(self).__name__} needs a mask of the size {size} of its image, got {tuple(target.shape)}; '
+                'Resize(inputs_only=True) comes last.'
+            )
         move = self.draw(*size)
-        inputs = {m: _plain(move(tv_tensors.Image(x))) for m, x in sample['inputs'].items()}
-        return {**sample, 'inputs': inputs, 'target': move_target(sample.get('target'), move, size)}
+        kinds = {m: tv_tensors.Mask if m in self.nearest else tv_tensors.Image for m in sample['inputs']}
+        inputs = {m: _plain(move(kinds[m](x))) for m, x in sample['inputs'].items()}
+        return {**sample, 'inputs': inputs, 'target': move_target(target, move, size)}
 
 
 def move_target(target: Any, move: Move, size: tuple[int, int]) -> Any:
     """A mask (H, W) or a dict with boxes, moved along with its image of ``size``; anything else unchanged."""
-    if isinstance(target, Tensor) and target.ndim == 2:
+    if _is_mask(target):
         return _plain(move(tv_tensors.Mask(target)))
     if isinstance(target, dict) and 'boxes' in target:
         boxes = move(tv_tensors.BoundingBoxes(target['boxes'], format='XYXY', canvas_size=size))
@@ -60,8 +70,22 @@ def move_target(target: Any, move: Move, size: tuple[int, int]) -> Any:
     return target
 
 
+def _is_mask(target: Any) -> bool:
+    return isinstance(target, Tensor) and target.ndim == 2
+
+
 def _plain(x: Tensor) -> Tensor:
     return x.as_subclass(Tensor)
+
+
+def _names(given: Sequence[str] | str) -> tuple[str, ...]:
+    return (given,) if isinstance(given, str) else tuple(given)
+
+
+def _resize(x: Tensor, size: Sequence[int]) -> Tensor:
+    if isinstance(x, tv_tensors.Mask):  # torchvision's own rule for masks lies up to half a pixel off the image
+        return F.resize(_plain(x)[None], list(size), interpolation=F.InterpolationMode.NEAREST_EXACT)[0]
+    return F.resize(x, list(size), antialias=True)
 
 
 @TRANSFORMS.register_module()
@@ -72,21 +96,53 @@ class Resize(Geometry):
 
     Args:
         size: Height and width, or one number for both.
+        inputs_only: Leave a mask at its own size, at which predictions are then scored; ``info['mask_size']`` says it.
+            It comes last.
+        nearest: The modalities whose values must not be mixed, such as depth with holes: they take the nearest pixel.
     """
 
     any_sizes = True
 
-    def __init__(self, size: int | Sequence[int]) -> None:
-        self.size = image_size(size)
+    def __init__(self, size: int | Sequence[int], inputs_only: bool = False, nearest: Sequence[str] | str = ()) -> None:
+        self.size, self.inputs_only, self.nearest = image_size(size), inputs_only, _names(nearest)
 
     def draw(self, height: int, width: int) -> Move:
-        return self._resize
+        return partial(_resize, size=self.size)
 
-    def _resize(self, x: Tensor) -> Tensor:
-        size = list(self.size)
-        if isinstance(x, tv_tensors.Mask):  # torchvision's own rule for masks lies up to half a pixel off the image
-            return F.resize(_plain(x)[None], size, interpolation=F.InterpolationMode.NEAREST_EXACT)[0]
-        return F.resize(x, size, antialias=True)
+    def __call__(self, sample: Sample) -> Sample:
+        """See `Geometry`.
+
+        Raises:
+            InputError: ``inputs_only`` with boxes, which are scored in the image that the host sees.
+        """
+        if not self.inputs_only:
+            return super().__call__(sample)
+        target = sample.get('target')
+        if isinstance(target, dict) and 'boxes' in target:
+            raise InputError('Resize(inputs_only=True) is for masks: boxes move with their image.')
+        moved = {**super().__call__({**sample, 'target': None}), 'target': target}
+        if _is_mask(target):
+            moved['info'] = {**sample.get('info', {}), 'mask_size': tuple(target.shape)}
+        return moved
+
+
+@TRANSFORMS.register_module()
+class RandomResize(Geometry):
+    """Multiplies both sides by one factor, drawn uniformly from ``scale``.
+
+    Args:
+        scale: The smallest and the largest factor, both above 0.
+        nearest: See `Resize`.
+    """
+
+    def __init__(self, scale: Sequence[float] = (1.0, 1.4), nearest: Sequence[str] | str = ()) -> None:
+        self.scale, self.nearest = interval('scale of RandomResize', scale), _names(nearest)
+        if self.scale[0] <= 0:
+            raise InputError(f'The scale of RandomResize is above 0, got {scale!r}.')
+
+    def draw(self, height: int, width: int) -> Move:
+        factor = uniform(self.scale)
+        return partial(_resize, size=[max(1, round(factor * side)) for side in (height, width)])
 
 
 @TRANSFORMS.register_module()
@@ -97,12 +153,13 @@ class RandomRotation(Geometry):
         degrees: The largest angle, 0..180.
         canvas: None keeps the size. A fraction makes the output this share of the box around the rotated image, about
             the same centre, so that the size depends on the angle: 0.8 is what MMANet trains CASIA-SURF with.
+        nearest: See `Resize`.
     """
 
-    def __init__(self, degrees: float = 30, canvas: float | None = None) -> None:
+    def __init__(self, degrees: float = 30, canvas: float | None = None, nearest: Sequence[str] | str = ()) -> None:
         if not 0 <= degrees <= 180 or (canvas is not None and not 0 < canvas <= 1):
             raise InputError(f'RandomRotation takes degrees in 0..180 and canvas in (0, 1], got {degrees}, {canvas}.')
-        self.degrees, self.canvas = degrees, canvas
+        self.degrees, self.canvas, self.nearest = degrees, canvas, _names(nearest)
 
     def draw(self, height: int, width: int) -> Move:
         angle = (2 * torch.rand(()).item() - 1) * self.degrees
@@ -120,12 +177,19 @@ class RandomCrop(Geometry):
 
     Args:
         size: Height and width of the window, or one number for both.
+        resize_smaller: Resize an image that is not larger than the window in both directions to its size, as ESANet
+            does, instead of refusing one that the window does not fit into.
+        nearest: See `Resize`.
     """
 
-    def __init__(self, size: int | Sequence[int]) -> None:
-        self.size = image_size(size)
+    def __init__(
+        self, size: int | Sequence[int], resize_smaller: bool = False, nearest: Sequence[str] | str = ()
+    ) -> None:
+        self.size, self.resize_smaller, self.nearest = image_size(size), resize_smaller, _names(nearest)
 
     def draw(self, height: int, width: int) -> Move:
+        if self.resize_smaller and (height <= self.size[0] or width <= self.size[1]):
+            return partial(_resize, size=self.size)
         if height < self.size[0] or width < self.size[1]:
             raise InputError(f'RandomCrop of {self.size} (H, W) does not fit into an image of {(height, width)}.')
         top = int(torch.randint(height - self.size[0] + 1, ()))

@@ -6,16 +6,18 @@ import torch
 from PIL import Image
 
 from registry import TRANSFORMS, InputError
-from zoo.datasets.transforms import RandomCrop, RandomFlip, RandomRotation, Resize
+from zoo.datasets.transforms import RandomCrop, RandomFlip, RandomResize, RandomRotation, Resize
 
 ALL = [
     dict(type='Resize', size=(9, 14)),
+    dict(type='RandomResize', scale=(0.8, 1.5)),
     dict(type='RandomRotation', degrees=30),
     dict(type='RandomRotation', degrees=30, canvas=0.8),
     dict(type='RandomCrop', size=(7, 11)),
+    dict(type='RandomCrop', size=(12, 11), resize_smaller=True),
     dict(type='RandomFlip', p=0.5),
 ]
-NAMES = ['resize', 'rotation', 'rotation with canvas', 'crop', 'flip']
+NAMES = ['resize', 'random resize', 'rotation', 'rotation with canvas', 'crop', 'crop or resize', 'flip']
 
 
 def scene(height=12, width=20, target=None):
@@ -31,7 +33,7 @@ def test_all_modalities_are_moved_by_one_draw(config):
         moved = TRANSFORMS.build(config)(sample)
         depth = moved['inputs']['depth']
         assert torch.equal(moved['inputs']['rgb'], depth.repeat(3, 1, 1))
-        assert (moved['inputs']['ir'] - depth.float()).abs().max() <= 1  # rounding to 8 bits
+        assert (moved['inputs']['ir'] - depth.float()).abs().max() < 1.01  # rounding to 8 bits, once for each axis
         assert [type(x) for x in moved['inputs'].values()] == [torch.Tensor] * 3
         assert [x.dtype for x in moved['inputs'].values()] == [torch.uint8, torch.uint8, torch.float32]
         assert moved['target'] == 3
@@ -170,6 +172,9 @@ def test_a_flip_happens_as_often_as_asked():
         (dict(type='RandomCrop', size=4.5), 'A size is an integer'),
         (dict(type='RandomRotation', degrees=-1), r'degrees in 0\.\.180'),
         (dict(type='RandomRotation', canvas=0), r'canvas in \(0, 1\]'),
+        (dict(type='RandomResize', scale=1.4), r'scale of RandomResize is a pair of numbers, got 1\.4'),
+        (dict(type='RandomResize', scale=(1.4, 1.0)), r'is a pair \(smallest, largest\), got \(1\.4, 1\.0\)'),
+        (dict(type='RandomResize', scale=(0, 1)), r'scale of RandomResize is above 0'),
         (dict(type='RandomFlip', p=1.5), r'probability p in 0\.\.1, got 1\.5'),
     ],
 )
@@ -181,3 +186,77 @@ def test_wrong_arguments_are_refused(config, message):
 def test_a_crop_larger_than_its_image_is_refused():
     with pytest.raises(InputError, match=r'RandomCrop of \(16, 16\) .* image of \(12, 20\)'):
         RandomCrop(16)(scene())
+
+
+def checkers(height, width):
+    """Depth with holes: 0 and 1000 in turn, so that any mixture shows."""
+    rows, columns = torch.arange(height)[:, None], torch.arange(width)
+    return ((rows + columns) % 2 * 1000.0)[None]
+
+
+NEAREST = [
+    dict(type='Resize', size=(9, 14)),
+    dict(type='RandomResize', scale=(1.1, 1.4)),
+    dict(type='RandomRotation', degrees=30),
+    dict(type='RandomCrop', size=(13, 30), resize_smaller=True),
+]
+
+
+@pytest.mark.parametrize('config', NEAREST, ids=lambda c: c['type'])
+@pytest.mark.parametrize('nearest', ['depth', ['ir', 'depth']])
+def test_values_of_the_named_modalities_are_never_mixed(config, nearest):
+    sample = scene(12, 20, target=checkers(12, 20)[0].long() // 1000)
+    sample['inputs'] = {'depth': checkers(12, 20), 'rgb': checkers(12, 20).repeat(3, 1, 1)}
+    moved = TRANSFORMS.build({**config, 'nearest': nearest})(sample)
+    assert set(moved['inputs']['depth'].unique().tolist()) == {0, 1000}
+    assert len(moved['inputs']['rgb'].unique()) > 2
+    assert moved['inputs']['depth'].dtype == torch.float32
+    assert type(moved['inputs']['depth']) is torch.Tensor
+    assert torch.equal(moved['inputs']['depth'][0], moved['target'] * 1000.0)
+
+
+def test_one_factor_scales_both_sides_and_fills_the_range():
+    sizes = [tuple(RandomResize((0.5, 1.5))(scene(100, 140))['inputs']['ir'].shape[1:]) for _ in range(60)]
+    heights = [h for h, _ in sizes]
+    assert min(heights) < 60
+    assert max(heights) > 140
+    assert max(abs(w / h - 1.4) for h, w in sizes) < 0.03
+    assert RandomResize((2, 2))(scene(3, 5))['inputs']['ir'].shape == (1, 6, 10)
+
+
+@pytest.mark.parametrize(
+    ('height', 'width', 'crops'), [(17, 25, True), (16, 25, False), (17, 24, False), (9, 9, False)]
+)
+def test_a_window_that_the_image_does_not_exceed_takes_all_of_it(height, width, crops):
+    image = torch.arange(height * width).view(1, height, width).float()
+    sample = {'inputs': {'ir': image}, 'present': torch.tensor([True])}
+    found = RandomCrop((16, 24), resize_smaller=True)(sample)['inputs']['ir']
+    assert found.shape == (1, 16, 24)
+    resized = Resize((16, 24))(sample)['inputs']['ir']
+    assert torch.equal(found, resized) != crops
+    if crops:
+        assert (found[0, :, 1:] - found[0, :, :-1]).unique().tolist() == [1]
+
+
+def test_a_mask_may_keep_its_size():
+    mask = torch.randint(0, 5, (12, 20))
+    moved = Resize((6, 8), inputs_only=True)(scene(12, 20, target=mask))
+    assert {tuple(x.shape[1:]) for x in moved['inputs'].values()} == {(6, 8)}
+    assert torch.equal(moved['target'], mask)
+    assert moved['info'] == {'file': 'x', 'mask_size': (12, 20)}
+    with pytest.raises(InputError, match=r'RandomFlip needs a mask of the size \(6, 8\).*got \(12, 20\)'):
+        RandomFlip()(moved)
+    assert Resize((6, 8))(moved)['target'].shape == (6, 8)
+
+
+@pytest.mark.parametrize('target', [torch.tensor(3), None, 'text'])
+def test_other_targets_pass_a_resize_of_the_inputs(target):
+    moved = Resize((6, 8), inputs_only=True)(scene(target=target))
+    assert moved['target'] is target
+    assert moved['info'] == {'file': 'x'}
+
+
+def test_boxes_can_not_stay_behind():
+    boxes = {'boxes': torch.zeros(0, 4), 'labels': torch.zeros(0).long()}
+    with pytest.raises(InputError, match='boxes move with their image'):
+        Resize(8, inputs_only=True)(scene(target=boxes))

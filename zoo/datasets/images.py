@@ -1,0 +1,68 @@
+"""Image files as tensors, with errors that name the file."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from registry import InputError
+
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # Pillow raises all of these
+BITS = {'L': 8, 'P': 8, 'I;16': 16, 'I;16L': 16, 'I;16B': 16}  # mode of one channel -> bits; of P the indices count
+
+
+def read_image(file: Path, flip_channels: bool = False, grey: bool = True) -> Tensor:
+    """An 8-bit image as uint8 (3, H, W), in memory (H, W, 3) as it was decoded; transparency is dropped.
+
+    Args:
+        file: The image.
+        flip_channels: Blue first instead of red.
+        grey: Whether to repeat a grey image to three channels or to refuse it.
+
+    Raises:
+        FileNotFoundError: No such file.
+        InputError: It is no image, cut off, has more than 8 bits, or is grey where that is refused.
+    """
+    try:
+        with Image.open(file) as image:
+            mode = image.mode
+            pixels = np.array(image if mode == 'RGB' else image.convert('RGB'))  # convert would copy
+    except FileNotFoundError:
+        raise
+    except UNREADABLE as error:
+        raise InputError(f'{file}: can not be read as an image ({error}).') from error
+    if mode.startswith(('I', 'F')):
+        raise InputError(f'{file}: expected 8 bits a channel, got an image of mode {mode!r}.')
+    if not grey and Image.getmodebase(mode) == 'L':
+        raise InputError(f'{file}: expected three channels, got a grey image (mode {mode!r}).')
+    if flip_channels:
+        pixels = np.ascontiguousarray(pixels[..., ::-1])
+    return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def read_plane(file: Path, bits: int | None = None) -> Tensor:
+    """An image of one channel as (1, H, W): 8 bits as uint8, 16 bits as uint16. Of a palette the indices are read.
+
+    Args:
+        file: The image.
+        bits: 8 or 16, what it must have; None takes either.
+
+    Raises:
+        FileNotFoundError: No such file.
+        InputError: It is no image, cut off, or has several channels or another number of bits.
+    """
+    try:
+        with Image.open(file) as image:
+            mode, pixels = image.mode, np.array(image)
+    except FileNotFoundError:
+        raise
+    except UNREADABLE as error:
+        raise InputError(f'{file}: can not be read as an image ({error}).') from error
+    found = BITS.get(mode)
+    if found is None or found != (bits or found):
+        expected = '8 or 16' if bits is None else bits
+        got = f'an image of mode {mode!r}' if found is None else f'{found} bits'
+        raise InputError(f'{file}: expected one channel of {expected} bits, got {got}.')
+    return torch.from_numpy(pixels.astype(np.uint16 if found == 16 else np.uint8, copy=False))[None]
