@@ -136,10 +136,9 @@ def build_foreign(kind: str, arguments: Mapping[str, Any], registry: mm.Registry
     try:
         with mm.DefaultScope.overwrite_default_scope(scope):  # its own parts are found under unprefixed names
             return cls(**arguments)
-    except (TypeError, ValueError, AssertionError) as error:  # these libraries hand unknown arguments on to their bases
-        raise InputError(
-            f'The {registry.name} {kind!r} can not be built: {error or "its arguments do not fit"}.'
-        ) from error
+    except (TypeError, ValueError, AssertionError, RuntimeError) as error:  # unknown arguments reach a base class
+        reason = ' '.join(str(error).split()).rstrip('.') or 'its arguments do not fit'
+        raise InputError(f'The {registry.name} {kind!r} can not be built: {reason}.') from error
 
 
 class Registry(mm.Registry):
@@ -159,10 +158,14 @@ class Registry(mm.Registry):
         super().__init__(name, build_func=build_func, parent=parent, scope=SCOPE)
         self.libraries: dict[str, Callable] = {}
 
-    def library(self, name: str) -> Callable:
-        """Decorator of the function that builds the types ``name.X`` of another library, instead of `build_foreign`,
-        whose arguments it takes."""
-        return lambda build: self.libraries.setdefault(name, build)
+    def library(self, name: str) -> Callable[[Callable], Callable]:
+        """Decorator: this function builds the types ``name.X``; `build_foreign` those of libraries without one."""
+
+        def keep(build: Callable) -> Callable:
+            self.libraries[name] = build
+            return build
+
+        return keep
 
     def list(self, pattern: str = '*') -> list[str]:
         """The registered names that match a shell pattern, without regard to case, sorted."""

@@ -1,5 +1,11 @@
-"""Losses: those of torch by their own names. A loss takes (prediction, target) and has a ``reduction``."""
+"""Losses: those of torch by their own names, those of smp and mmseg as ``smp.NAME`` and ``mmseg.NAME``, and sums.
 
+A loss takes (prediction, target). One that is a mean over elements has a ``reduction``; one of a set, as Dice is, has
+none.
+"""
+
+from .foreign import ForeignLoss
 from .torch_losses import BCEWithLogitsLoss, CrossEntropyLoss, MSELoss
+from .weighted_sum import WeightedSum
 
-__all__ = ['BCEWithLogitsLoss', 'CrossEntropyLoss', 'MSELoss']
+__all__ = ['BCEWithLogitsLoss', 'CrossEntropyLoss', 'ForeignLoss', 'MSELoss', 'WeightedSum']

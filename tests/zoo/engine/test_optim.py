@@ -37,6 +37,16 @@ def test_shared_and_frozen_parameters(host):
     assert host.head.bias not in set(groups[0]['params'])
 
 
+def test_a_modality_without_a_branch_of_its_own_has_no_group(host, monkeypatch):
+    own = host.branch
+    monkeypatch.setattr(host, 'branch', lambda m: () if m == 'b' else own(m))
+    wrapper = build_optim_wrapper(host, {'optimizer': SGD})
+    assert [g['branch'] for g in wrapper.optimizer.param_groups] == ['a', None]
+    before = [p.detach().clone() for p in host.encoders['b'].parameters()]
+    wrapper.update_params(loss(host))
+    assert any(not torch.equal(x, y) for x, y in zip(before, host.encoders['b'].parameters()))
+
+
 class Boom(Exception):
     pass
 
