@@ -1,6 +1,6 @@
 """A modular zoo of multimodal vision models: hosts, their parts, data, and what measures them."""
 
-from . import datasets, encoders, fusion, heads, hosts, losses, metrics
+from . import datasets, encoders, fusion, heads, hosts, losses, metrics, necks
 from .build import create_host, list_hosts, list_plugins
 from .batch import Batch, Features, Outputs
 from .host import Clock, MultimodalHost
@@ -25,4 +25,5 @@ __all__ = [
     'list_plugins',
     'losses',
     'metrics',
+    'necks',
 ]

@@ -4,6 +4,7 @@ from .attention import Attention
 from .concat import Concat
 from .fusion import Fusion, Pointwise
 from .gated import Gated
+from .se_add import SEAdd
 from .sum import Sum
 
-__all__ = ['Attention', 'Concat', 'Fusion', 'Gated', 'Pointwise', 'Sum']
+__all__ = ['Attention', 'Concat', 'Fusion', 'Gated', 'Pointwise', 'SEAdd', 'Sum']

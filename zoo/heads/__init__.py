@@ -1,9 +1,10 @@
 """Heads: fused features -> prediction."""
 
+from .esanet_decoder import ESANetDecoder
 from .fcn import FCN8s
 from .linear import LinearHead
 from .map_head import build_map_head, used_levels
 from .mmseg_head import MmsegHead
 from .smp_head import SmpHead
 
-__all__ = ['FCN8s', 'LinearHead', 'MmsegHead', 'SmpHead', 'build_map_head', 'used_levels']
+__all__ = ['ESANetDecoder', 'FCN8s', 'LinearHead', 'MmsegHead', 'SmpHead', 'build_map_head', 'used_levels']

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from zoo.host import Batch, Outputs
+from zoo.batch import Batch, Outputs
 
 
 class Metric(nn.Module):
@@ -21,5 +21,9 @@ class Metric(nn.Module):
         raise NotImplementedError
 
     def compute(self) -> dict[str, float | Tensor]:
-        """The values over all batches and all processes; scores in percent. Called once, by every process."""
+        """The values over all batches and all processes; scores in percent. Called once, by every process.
+
+        A value is a scalar, or a vector (K,) with one entry for each class, NaN where it has none. The first vector is
+        what tables of classes show.
+        """
         raise NotImplementedError

@@ -1,0 +1,4 @@
+"""The generic host with MWAM on the rates of its branches: AdamW would cancel factors on gradients."""
+
+_base_ = './fpn_r18_digitscenes.py'
+plugins = [dict(type='MWAM', apply='lr')]
