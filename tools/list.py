@@ -1,4 +1,4 @@
-"""List what the zoo holds: hosts, encoders, fusions, plugins, datasets and configs, with what each config costs.
+"""List what the zoo holds: hosts, their parts, plugins, data sets, metrics and configs, with what each config costs.
 
 Examples:
     python tools/list.py                              everything
@@ -26,7 +26,21 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from registry import DATASETS, ENCODERS, FUSIONS, HOSTS, PLUGINS, InputError, NameNotFound, nearest, unknown_name
+from registry import (
+    DATASETS,
+    ENCODERS,
+    FUSIONS,
+    HEADS,
+    HOSTS,
+    LOSSES,
+    METRICS,
+    NECKS,
+    PLUGINS,
+    InputError,
+    NameNotFound,
+    nearest,
+    unknown_name,
+)
 from zoo.engine import command, load_config
 from zoo.engine.checkpoint import write_text
 from zoo.engine.config import plugin_names
@@ -34,7 +48,17 @@ from zoo.engine.cost import cost_key, host_cost
 from zoo.engine.progress import track
 
 ROOT = Path(__file__).resolve().parents[1]
-REGISTRIES = {'hosts': HOSTS, 'encoders': ENCODERS, 'fusions': FUSIONS, 'plugins': PLUGINS, 'datasets': DATASETS}
+REGISTRIES = {
+    'hosts': HOSTS,
+    'encoders': ENCODERS,
+    'fusions': FUSIONS,
+    'necks': NECKS,
+    'heads': HEADS,
+    'losses': LOSSES,
+    'plugins': PLUGINS,
+    'datasets': DATASETS,
+    'metrics': METRICS,
+}
 KINDS = (*REGISTRIES, 'configs')
 COST = ('host', 'modalities', 'plugins', 'parameters', 'branches', 'macs', 'input')
 COUNTED = (
@@ -48,8 +72,13 @@ DOCS = {
     'encoders': 'What turns one modality into features. The name of any model of timm works too: '
     '`python tools/list.py encoders "convnext*"` lists those that match.',
     'fusions': 'What merges the features of the modalities that are present.',
+    'necks': 'What acts on fused maps before the head.',
+    'heads': 'What turns fused features into a prediction. On maps the decoders of two libraries work too: '
+    '`smp.Unet`, `smp.DeepLabV3Plus`, ... and `mmseg.UPerHead`, `mmseg.SegformerHead`, ...',
+    'losses': 'Of (logits, target). `smp.DiceLoss`, `mmseg.LovaszLoss` and the others of these libraries work too.',
     'plugins': 'Interventions on the training of any host: `plugins` of a config, or `--plugins` of `tools/train.py`.',
     'datasets': 'What can be trained and tested on.',
+    'metrics': 'What the modality sweep scores with: `val_evaluator` and `test_evaluator` of a config.',
     'configs': COUNTED,
 }
 DOCS_HEAD = ['config', 'what it trains', 'host', 'plugins', 'input', 'branches', 'parameters', 'MACs']

@@ -10,12 +10,13 @@ from pathlib import Path
 from rich.console import Console
 
 from zoo.engine import Runner, command, load_config, parse_options
+from zoo.engine.cli import common_flags
 
 
 def parse_args() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('config', help='a Python config')
+    common_flags(parser)
     parser.add_argument(
         '--plugins',
         nargs='+',
@@ -30,14 +31,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--amp', nargs='?', const='bfloat16', metavar='DTYPE', help='mixed precision: bfloat16 (default) or float16'
     )
-    parser.add_argument('--device', help='cpu, cuda, cuda:1; the best there is by default')
-    parser.add_argument(
-        '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='change single values of the config'
-    )
     parser.add_argument('--no-test', action='store_true', help='do not score the test data at the end')
-    parser.add_argument(
-        '--trust-checkpoint', action='store_true', help='unpickle anything from checkpoints; may run code'
-    )
     return parser.parse_args()
 
 

@@ -67,6 +67,25 @@ def test_subsets_can_be_chosen(trained, here):
     assert [s['modalities'] for s in some['subsets']] == [['depth'], ['rgb', 'depth']]
 
 
+def test_scores_of_classes_are_printed_by_the_test_tool_and_written_by_both(here):
+    config = TOY / 'toy_masks_config.py'
+    options = ('--device', 'cpu', '--cfg-options', 'test_evaluator=MeanIoU', 'test_dataloader={dataset: ToyMasks}')
+    code, out, err = here('train', config, '--work-dir', 'run', *options, 'train_cfg.max_epochs=1', 'log_level=WARNING')
+    assert code == 0, err
+    assert 'mIoU %' in out
+    assert 'stripe' not in out
+    classes = ['ground', 'stripe', 'block', 'dot']
+    saved = Path('run') / Path('run/last_checkpoint').read_text().strip()
+    assert torch.load(saved, weights_only=True)['meta']['classes'] == classes
+    code, out, err = here('test', config, saved, '--out', 'again', *options)
+    assert code == 0, err
+    assert re.findall(r'^│ (\w+) .*\d\.\d\d', out, flags=re.MULTILINE)[:4] == classes
+    rows = list(csv.reader(Path('again/per_class.csv').read_text().splitlines()))
+    assert rows[0] == ['score', 'class', 'rgb', 'depth', 'rgb+depth']
+    assert [r[:2] for r in rows[1:]] == [[score, c] for score in ('IoU', 'accuracy') for c in classes]
+    assert Path('run/per_class.csv').read_text() == Path('again/per_class.csv').read_text()
+
+
 def test_plugins_none_gives_the_plain_baseline(here, tmp_path):
     code, _, err = here('train', CONFIG, '--work-dir', 'run', '--plugins', 'none', *SHORT)
     assert code == 0, err
@@ -117,7 +136,7 @@ MISTAKES = {
     'metric': (('val_evaluator=Acuracy',), "No metric named 'Acuracy'. Did you mean 'Accuracy'"),
     'optimiser': (('optim_wrapper.optimizer.type=SDG',), "No optimizer named 'SDG'"),
     'rate': (('optim_wrapper.optimizer.lr=-1',), 'Invalid learning rate'),
-    'scheduler': (('param_scheduler.type=OneCycle',), "Did you mean 'OneCycleLR'"),
+    'scheduler': (('param_scheduler.type=CosineAnealingLR',), "Did you mean 'CosineAnnealingLR'"),
     'custom imports': (('custom_imports=[nowhere]',), "'nowhere' does not import"),
     'option': (('optim_wrapper',), '--cfg-options takes key=value'),
     'amp': (('optim_wrapper.dtype=float8',), "No dtype for mixed precision named 'float8'"),

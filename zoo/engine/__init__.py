@@ -5,6 +5,7 @@ from .config import check_config, keep_structural, load_config, parse_options, p
 from .data import Collate, EpochSampler, build_dataloader, build_dataset
 from .evaluate import build_host, evaluate_checkpoint
 from .loops import TrainLoop, ValSweep
+from .one_cycle import OneCycle, one_cycle
 from .optim import BranchOptimWrapper, build_optim_wrapper, parameter_groups
 from .runner import Runner
 from .sweep import Sweep, parse_subsets, sweep
@@ -13,6 +14,7 @@ __all__ = [
     'BranchOptimWrapper',
     'Collate',
     'EpochSampler',
+    'OneCycle',
     'Runner',
     'Sweep',
     'TrainLoop',
@@ -25,6 +27,7 @@ __all__ = [
     'command',
     'keep_structural',
     'load_config',
+    'one_cycle',
     'parameter_groups',
     'parse_options',
     'parse_plugin',

@@ -1,5 +1,6 @@
 """What the tools share: an error of the user's ends in one line and exit code 2."""
 
+import argparse
 import functools
 import gc
 import os
@@ -43,6 +44,23 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
                 dist.destroy_process_group()
 
     return run
+
+
+def common_flags(parser: argparse.ArgumentParser, checkpoint: bool = False) -> None:
+    """Add what every tool takes that runs a config; with ``checkpoint`` also the checkpoint and which subsets."""
+    parser.add_argument('config', help='the Python config it was trained with' if checkpoint else 'a Python config')
+    if checkpoint:
+        parser.add_argument('checkpoint', help='best.pth or iter_<n>.pth of a work directory')
+        parser.add_argument(
+            '--subsets', help='all, full, or a list such as rgb+depth,ir; that of the config by default (all)'
+        )
+    parser.add_argument('--device', help='cpu, cuda, cuda:1; the best there is by default')
+    parser.add_argument(
+        '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='change single values of the config'
+    )
+    parser.add_argument(
+        '--trust-checkpoint', action='store_true', help='unpickle anything from checkpoints; may run code'
+    )
 
 
 def _one_line(text: str) -> str:

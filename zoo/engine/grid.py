@@ -69,7 +69,8 @@ def run_one(run: Run) -> dict[str, Any]:
         scalars = runner.message_hub.log_scalars
     logged = {k.removeprefix('train/'): v.current() for k, v in scalars.items() if k.startswith('train/plugin/')}
     for subset in result['subsets']:
-        del subset['metrics']
+        for key in ('metrics', 'per_class'):  # result files stay small
+            subset.pop(key, None)
     return {
         'row': run.row,
         'seed': run.seed,

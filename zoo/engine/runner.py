@@ -66,6 +66,8 @@ class Runner(BaseRunner):
         set_random_seed(randomness['seed'])
         host = build_host(cfg).to(self.target_device)
         loaders = self._build_loaders(cfg, host, randomness['seed'], rank, world)
+        if 'train' in loaders:
+            prepare(host, loaders['train'].dataset.dataset)  # before DDP, which keeps the buffers that it finds
         self.test_loader = loaders.pop('test', None)
         loops = {}
         if 'train' in loaders:
@@ -248,6 +250,7 @@ class Runner(BaseRunner):
                 'epoch': iteration // len(self.train_dataloader),
                 'seed': self.seed,
                 'config': plain_config(self.cfg),
+                'classes': list(getattr(self.train_dataloader.dataset.dataset, 'classes', None) or ()),
                 'torch': torch.__version__.split('+')[0],
                 **self._geometry(),
             },
@@ -318,6 +321,14 @@ class Runner(BaseRunner):
     def _geometry(self) -> dict[str, int]:
         loader = self.train_dataloader
         return {'batch_size': loader.batch_size, 'loader_length': len(loader), 'world_size': self.world_size}
+
+
+def prepare(host: MultimodalHost, dataset: Any) -> None:
+    """Hand the training data to every part of a host, its plugins included, that has a method ``prepare``; losses count
+    classes there. Every process does it, with the same result."""
+    for module in host.modules():
+        if callable(method := getattr(module, 'prepare', None)):
+            method(dataset)
 
 
 def _build_loop(default: str, cfg: Mapping[str, Any] | None, **arguments: Any) -> BaseLoop:

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.markup import escape
 from rich.table import Table
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from registry import METRICS, InputError, unknown_name
@@ -55,7 +57,8 @@ class Sweep:
         metric: Name of the score.
         modalities: Those of the host, in order.
         rows: For each subset ``{'modalities', 'score', 'pcr', 'samples', 'metrics'}``. ``pcr`` is None for the complete
-            subset, and where it is undefined: without a complete score, or with one that is not positive.
+            subset, and where it is undefined: without a complete score, or with one that is not positive. A metric with
+            scores of single classes adds ``'per_class'``: ``{score: {class: value or None}}``.
         higher_is_better: Of the score.
         meta: What else goes to the file: plugins, config, checkpoint, seed.
     """
@@ -101,7 +104,7 @@ class Sweep:
         }
 
     def save(self, folder: Path) -> None:
-        """Write ``modality_sweep.json`` and ``modality_sweep.csv``."""
+        """Write ``modality_sweep.json``, ``modality_sweep.csv`` and, with scores of classes, ``per_class.csv``."""
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / 'modality_sweep.json', json.dumps(self.to_dict(), indent=2) + '\n')
         text = io.StringIO()
@@ -112,6 +115,20 @@ class Sweep:
             score = '' if r['score'] is None else f'{r["score"]:.4f}'
             writer.writerow([*(int(m in r['modalities']) for m in self.modalities), score, pcr, r['samples']])
         write_text(folder / 'modality_sweep.csv', text.getvalue())
+        if scores := self.per_class:
+            text = io.StringIO()
+            writer = csv.writer(text, lineterminator='\n')
+            writer.writerow(['score', 'class', *('+'.join(r['modalities']) for r in self.rows)])
+            for score, classes in scores.items():
+                for name, values in classes.items():
+                    writer.writerow([score, name, *('' if v is None else f'{v:.4f}' for v in values)])
+            write_text(folder / 'per_class.csv', text.getvalue())
+
+    @property
+    def per_class(self) -> dict[str, dict[str, list[float | None]]]:
+        """Score to class to its values in the order of ``rows``; empty where the metric has no scores of classes."""
+        scores = self.rows[0].get('per_class', {})
+        return {s: {c: [r['per_class'][s][c] for r in self.rows] for c in classes} for s, classes in scores.items()}
 
     def table(self, title: str | None = None) -> Table:
         """For a terminal: one row for each subset, averages below."""
@@ -131,6 +148,24 @@ class Sweep:
             if average['score_incomplete'] is not None:
                 score, pcr = _text(average['score_incomplete']), _text(average['pcr_incomplete'])
                 table.caption += f'\nover the incomplete ones {score} %, PCR {pcr} %'
+            table.caption_justify = 'left'
+        return table
+
+    def class_table(self, title: str | None = None) -> Table | None:
+        """For a terminal: one row for each class, one column for each subset, of the metric's first score of classes;
+        None where it has none."""
+        if not (scores := self.per_class):
+            return None
+        score, classes = next(iter(scores.items()))
+        table = Table(title=title, title_justify='left')
+        table.add_column(f'{score} %')
+        for r in self.rows:
+            complete = len(r['modalities']) == len(self.modalities)
+            table.add_column('\n+'.join(r['modalities']), justify='right', style='bold' if complete else None)
+        for name, values in classes.items():
+            table.add_row(escape(name), *map(_text, values))
+        if any(None in values for values in classes.values()):
+            table.caption = '– not in the labels'
             table.caption_justify = 'left'
         return table
 
@@ -166,24 +201,46 @@ def sweep(
                 if outputs is not None:
                     metrics[i].update(outputs, batch if rows.all() else batch.select(rows))
     counts = all_reduce_sum(counts.to(host.device)).tolist()
-    values = [{k: float(v) for k, v in m.compute().items()} for m in metrics]
-    return _collect(metrics[0], host.modalities, names, values, counts)
+    values = [{k: _plain(v) for k, v in m.compute().items()} for m in metrics]
+    classes = getattr(getattr(getattr(loader, 'dataset', None), 'dataset', None), 'classes', None) or ()
+    return _collect(metrics[0], host.modalities, names, values, counts, classes)
 
 
-def _collect(metric: Any, modalities: Subset, names: list[Subset], values: list[dict], counts: list[float]) -> Sweep:
+def _collect(
+    metric: Any,
+    modalities: Subset,
+    names: list[Subset],
+    values: list[dict[str, float | list[float]]],
+    counts: list[float],
+    classes: Sequence[str],
+) -> Sweep:
     rows = []
+    length = max((len(v) for value in values for v in value.values() if isinstance(v, list)), default=0)
+    labels = list(classes) if len(set(classes)) == length else [str(i) for i in range(length)]
     for name, value, count in zip(names, values, counts):
-        if metric.name not in value:
+        if not isinstance(value.get(metric.name), float):
             raise InputError(f'{type(metric).__name__} computed {sorted(value)}, but its name is {metric.name!r}.')
-        score = value[metric.name] if math.isfinite(value[metric.name]) else None
-        others = {k: v if math.isfinite(v) else None for k, v in value.items()}
-        rows.append({'modalities': name, 'score': score, 'pcr': None, 'samples': int(count), 'metrics': others})
+        scalars = {k: _finite(v) for k, v in value.items() if not isinstance(v, list)}
+        row = {'modalities': name, 'score': scalars[metric.name], 'pcr': None, 'samples': int(count)}
+        row['metrics'] = scalars
+        if length:  # a subset without any sample has no entries
+            vectors = {k: v or [math.nan] * length for k, v in value.items() if isinstance(v, list)}
+            row['per_class'] = {k: dict(zip(labels, map(_finite, v))) for k, v in vectors.items()}
+        rows.append(row)
     result = Sweep(metric.name, modalities, rows, metric.higher_is_better)
     if result.full is not None and result.full > 0 and metric.higher_is_better:
         for r in rows:
             if len(r['modalities']) < len(modalities) and r['score'] is not None:
                 r['pcr'] = float(performance_collapse_rate(result.full, r['score']))
     return result
+
+
+def _plain(value: float | Tensor) -> float | list[float]:
+    return value.cpu().double().tolist() if isinstance(value, Tensor) else float(value)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

@@ -17,7 +17,7 @@ from .map_host import MapHost, common_reductions
 @HOSTS.register_module()
 class ESANet(MapHost):
     """One encoder for each modality, fused after every stage; the first modality's encoder, the trunk, goes on from the
-    fused map, the others from their own (arXiv:2011.06961, Fig. 2).
+    fused map, the others from their own (arXiv:2011.06961).
 
     With the encoder ``ResNetNBt1D``, two modalities and the other defaults it is the published network. It is ours that
     there can be any number of modalities and that some may be absent: an absent one adds nothing to any fusion (the

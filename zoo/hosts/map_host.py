@@ -144,7 +144,7 @@ def dense_loss(loss: str | Mapping) -> dict:
     cfg = {'type': loss} if isinstance(loss, str) else dict(loss)
     if 'losses' in cfg:  # a sum
         return {**cfg, 'losses': [dense_loss(part) for part in cfg['losses']]}
-    cls = LOSSES.module_dict.get(cfg.get('type'))
-    if cls is not None and 'ignore_index' in inspect.signature(cls).parameters:
-        cfg.setdefault('ignore_index', IGNORE)
+    kind = str(cfg.get('type'))
+    if '.' not in kind and 'ignore_index' in inspect.signature(LOSSES.find(kind)).parameters:
+        cfg.setdefault('ignore_index', IGNORE)  # the wrappers of other libraries ignore it by themselves
     return cfg

@@ -1,11 +1,13 @@
 """The modality sweep: which subsets, which samples, which averages."""
 
 import csv
+import io
 import json
 import math
 
 import pytest
 import torch
+from rich.console import Console
 
 import zoo
 from registry import METRICS, NameNotFound
@@ -146,3 +148,106 @@ def test_pcr_is_undefined_where_its_definition_has_no_meaning(host):
         with METRICS.switch_scope_and_registry('zoo'):
             result = sweep(host, [batch(2)], {'type': metric})
         assert [r['pcr'] for r in result.rows] == [None] * 7
+
+
+class PerClass(Metric):
+    """Scores of three classes: the second one is not in the labels of a subset that saw a batch."""
+
+    name = 'score'
+
+    def __init__(self):
+        super().__init__()
+        self.batches = 0
+
+    def update(self, outputs, batch):
+        self.batches += 1
+
+    def compute(self):
+        if not self.batches:
+            return {'score': math.nan, 'IoU': torch.zeros(0), 'recall': torch.zeros(0)}
+        return {'score': 50.0, 'IoU': torch.tensor([12.345, math.nan, 3]), 'recall': torch.ones(3, dtype=torch.int64)}
+
+
+class Named:
+    """A loader whose data set names its classes."""
+
+    def __init__(self, batches, classes):
+        self.batches = batches
+        self.dataset = type('Wrapper', (), {'dataset': type('Data', (), {'classes': classes})()})()
+
+    def __iter__(self):
+        return iter(self.batches)
+
+    def __len__(self):
+        return len(self.batches)
+
+
+def sweep_classes(host, classes=('wall', 'floor', 'bed')):
+    data = batch(2, [[True, True, False]] * 2)  # no sample has ir
+    with METRICS.switch_scope_and_registry('zoo'):
+        return sweep(host, Named([data], classes), {'type': PerClass}, 'rgb,ir,full')
+
+
+def test_scores_of_classes_are_kept_by_name_for_each_subset(host):
+    rgb, ir, full = sweep_classes(host).rows
+    iou = {'wall': pytest.approx(12.345), 'floor': None, 'bed': 3.0}
+    assert rgb['per_class'] == full['per_class'] == {'IoU': iou, 'recall': {'wall': 1, 'floor': 1, 'bed': 1}}
+    assert set(ir['per_class']['IoU'].values()) == {None}
+    assert rgb['metrics'] == {'score': 50.0}
+
+
+@pytest.mark.parametrize('classes', [None, (), ('wall', 'floor'), ('wall', 'wall', 'bed')])
+def test_classes_without_names_of_their_own_are_numbered(host, classes):
+    assert list(sweep_classes(host, classes).rows[0]['per_class']['IoU']) == ['0', '1', '2']
+
+
+def test_scores_of_classes_are_written_and_shown(host, tmp_path):
+    result = sweep_classes(host)
+    result.save(tmp_path)
+    assert list(csv.reader((tmp_path / 'per_class.csv').open())) == [
+        ['score', 'class', 'rgb', 'ir', 'rgb+depth+ir'],
+        ['IoU', 'wall', '12.3450', '', '12.3450'],
+        ['IoU', 'floor', '', '', ''],
+        ['IoU', 'bed', '3.0000', '', '3.0000'],
+        ['recall', 'wall', '1.0000', '', '1.0000'],
+        ['recall', 'floor', '1.0000', '', '1.0000'],
+        ['recall', 'bed', '1.0000', '', '1.0000'],
+    ]
+    saved = json.loads((tmp_path / 'modality_sweep.json').read_text())
+    assert saved['subsets'][0]['per_class']['IoU']['floor'] is None
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(result.class_table())
+    lines = console.export_text().splitlines()
+    assert [line.split() for line in lines if 'wall' in line] == [
+        ['│', 'wall', '│', '12.35', '│', '–', '│', '12.35', '│']
+    ]
+    assert not [line for line in lines if 'recall' in line]
+
+
+def test_a_metric_without_scores_of_classes_has_no_table_and_no_file_of_them(host, tmp_path):
+    result = sweep(host, [batch(2)], 'Accuracy')
+    result.save(tmp_path)
+    assert result.class_table() is None
+    assert 'per_class' not in result.rows[0]
+    assert not (tmp_path / 'per_class.csv').exists()
+
+
+def test_the_sweep_of_masks_scores_each_subset_as_a_run_of_its_own_does():
+    segmenter = zoo.create_host(
+        'encoder_decoder', modalities=MODALITIES, num_classes=4, encoder='test_resnet', head='smp.FPN', pad_to=32
+    )
+    data = batch(3, [[True, False, False], [True, True, True], [False, True, True]])
+    data['target'] = torch.randint(4, (3, 48, 40))  # not of the images' size
+    result = sweep(segmenter, [data], 'MeanIoU')
+    segmenter.eval()
+    for row in result.rows:
+        present = data['present'] & torch.tensor([m in row['modalities'] for m in MODALITIES])
+        rows = present.any(1)
+        metric = METRICS.build('MeanIoU')
+        part = zoo.Batch(
+            {m: x[rows] for m, x in data['inputs'].items()}, present[rows], MODALITIES, data['target'][rows]
+        )
+        with torch.inference_mode():
+            metric.update(segmenter.run(part), part)
+        assert row['score'] == pytest.approx(float(metric.compute()['mIoU']))
+        assert row['samples'] == int(rows.sum())

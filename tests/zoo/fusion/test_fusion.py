@@ -131,6 +131,8 @@ def test_pointwise_is_a_convolution_of_size_one(places, conv):
 def test_every_position_is_fused_like_a_vector(name, places):
     block = build(name).eval()
     x = features(places)
+    if name == 'SEAdd':  # its weights are of the whole map
+        x = {m: f.view(3, -1, *[1] * len(places)).expand_as(x[m]) for m, f in features().items()}
     found = block(x, MASK)
     assert found.shape == (3, block.out_channels, *places)
     if places:

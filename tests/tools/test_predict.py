@@ -1,0 +1,204 @@
+"""The tool that draws predictions, as its users meet it, and the predictions behind the pictures."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import zoo
+from registry import DATASETS
+from zoo.engine import build_host, load_config
+from zoo.engine.predict import FileItems, Item, TestItems, predict
+from zoo.engine.sample_files import SampleFiles, find_samples
+from zoo.visual import Scene
+
+TOY = Path(__file__).parents[1] / 'toy'
+MASKS = """
+custom_imports = ['toy_masks']
+model = dict(
+    type='EncoderDecoder', modalities=['rgb', 'depth'], num_classes=4, encoder='test_resnet',
+    in_chans=dict(rgb=3, depth=1), data_preprocessor=dict(invalid=dict(depth=0)),
+    head=dict(type='smp.FPN', decoder_pyramid_channels=16, decoder_segmentation_channels=32),
+)
+plugins = ['ModalityDropout']
+test_dataloader = dict(dataset=dict(type='ToyMasks', transforms=[dict(type='Resize', size=(32, 64), inputs_only=True)]))
+test_evaluator = 'MeanIoU'
+"""
+
+
+@pytest.fixture
+def config(tmp_path):
+    """The config, with a checkpoint of untrained weights beside it."""
+    path = tmp_path / 'masks.py'
+    path.write_text(MASKS)
+    cfg = load_config(path)
+    cfg.plugins = []
+    host = build_host(cfg)
+    torch.save({'state_dict': host.state_dict(), 'meta': {'classes': ['w', 'x', 'y', 'z']}}, tmp_path / 'best.pth')
+    return path
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Pictures of 50x70, three in colour and two with depth."""
+    noise = np.random.default_rng(0)
+    for folder, names in (('rgb', 'abc'), ('depth', 'ac')):
+        (tmp_path / 'photos' / folder).mkdir(parents=True)
+        for name in names:
+            shape, kind = ((50, 70, 3), np.uint8) if folder == 'rgb' else ((50, 70), np.uint16)
+            pixels = noise.integers(0, 250, shape).astype(kind)
+            Image.fromarray(pixels).save(tmp_path / 'photos' / folder / f'{name}.png')
+    return tmp_path / 'photos'
+
+
+def pictures(folder='predictions'):
+    return sorted(p.name for p in Path(folder).iterdir())
+
+
+def test_without_inputs_it_draws_the_first_test_samples(here, config):
+    code, out, err = here('predict', config, 'best.pth', '--count', 3, '--batch-size', 2, '--device', 'cpu')
+    assert code == 0, err
+    assert out.splitlines() == ['Wrote 3 pictures to predictions.']
+    assert pictures() == ['test_00000.png', 'test_00001.png', 'test_00002.png']
+    with Image.open('predictions/test_00000.png') as image:
+        assert image.size[0] == 2 * 14 + 3 * 256 + 2 * 10  # rgb, depth, truth; rgb, depth, both
+
+
+def test_files_of_a_folder_are_drawn_and_absent_ones_counted(here, config, photos):
+    code, out, err = here('predict', config, 'best.pth', '--out', 'drawn', photos, '--subsets', 'rgb,full')
+    assert code == 0, err
+    assert out.splitlines() == ['depth is absent in 1 of 3 samples.', 'Wrote 3 pictures to drawn.']
+    assert pictures('drawn') == ['a.png', 'b.png', 'c.png']
+    with Image.open('drawn/b.png') as image:
+        assert image.size[0] == 2 * 14 + 2 * 280 + 10
+
+
+def test_a_list_and_single_files_are_drawn_too(here, config, photos):
+    (photos / 'some.txt').write_text('depth=depth/a.png rgb=rgb/b.png\n')
+    code, _, err = here('predict', config, 'best.pth', '--device', 'cpu', photos / 'some.txt', photos / 'rgb/b.png')
+    assert code == 0, err
+    assert pictures() == ['a.png', 'b.png']
+
+
+def test_the_host_of_another_task_is_drawn_its_own_way(here, tmp_path):
+    host = build_host(load_config(TOY / 'toy_config.py', plugins=['none']))
+    torch.save(host.state_dict(), tmp_path / 'weights.pth')
+    code, out, err = here('predict', TOY / 'toy_config.py', 'weights.pth', '--count', 4)
+    assert code == 0, err
+    assert out.splitlines() == [
+        'rgb is absent in 1 of 4 samples.',
+        'depth is absent in 1 of 4 samples.',
+        'Wrote 4 pictures to predictions.',
+    ]
+
+
+MISTAKES = {
+    'count': (('--count', 0), 'count must be at least 1, got 0'),
+    'nothing there': (('nowhere',), 'nowhere: no such file or folder'),
+    'unreadable': (('photos/rgb/broken.png',), 'broken.png: can not be read as an image'),
+    'subset': (('--subsets', 'dept'), "named 'dept'. Did you mean 'depth'"),
+    'out': (('--out', 'best.pth/x'), "'best.pth/x' can not be written"),
+    'no test data': (('--cfg-options', 'test_dataloader=None'), 'The config has no test_dataloader'),
+    'classes': (('--cfg-options', 'model.num_classes=5'), 'has head.'),
+    'other readers': (
+        ('photos', '--cfg-options', 'custom_imports=[toy_scenes]', 'test_dataloader.dataset={type: ToyScenes}'),
+        'ToyScenes has no read_input',
+    ),
+}
+
+
+@pytest.mark.parametrize('name', MISTAKES)
+def test_a_mistake_gets_one_line_and_exit_code_2(here, config, photos, name):
+    (photos / 'rgb' / 'broken.png').write_text('no picture')
+    arguments, message = MISTAKES[name]
+    code, _, err = here('predict', config, 'best.pth', *arguments)
+    assert code == 2, err
+    assert err.count('\n') == 1, err
+    assert message in err
+    assert not list(Path().glob('predictions/*.png'))
+
+
+def build(config):
+    cfg = load_config(config)
+    cfg.plugins = []
+    return cfg, build_host(cfg).eval()
+
+
+def test_files_arrive_as_the_test_data_would_deliver_them(config, photos):
+    cfg, host = build(config)
+    items = FileItems(find_samples([photos], host.modalities), cfg, host, ['w', 'x', 'y', 'z'])
+    read = DATASETS.find('ToyMasks').read_input('depth', photos / 'depth' / 'a.png')
+    a, b = items[0], items[1]
+    assert a.scene.size == (50, 70)
+    assert a.scene.classes == ['w', 'x', 'y', 'z']
+    assert a.scene.invalid == {'depth': 0}
+    torch.testing.assert_close(a.scene.inputs['depth'], read)
+    assert {m: tuple(x.shape) for m, x in a.sample['inputs'].items()} == {'rgb': (3, 32, 64), 'depth': (1, 32, 64)}
+    assert set(a.sample['inputs']['depth'].unique().tolist()) <= set(read.unique().tolist())  # not mixed
+    assert b.sample['present'].tolist() == [True, False]
+    assert 'depth' not in b.scene.inputs
+
+
+def test_names_of_classes_come_from_the_data_set_where_the_checkpoint_has_none(config, photos):
+    cfg, host = build(config)
+    files = [SampleFiles('a', {'rgb': photos / 'rgb' / 'a.png'})]
+    assert FileItems(files, cfg, host, [])[0].scene.classes == ('ground', 'stripe', 'block', 'dot')
+
+
+def test_test_data_keep_the_size_of_their_masks(config):
+    cfg, host = build(config)
+    cfg.test_dataloader.dataset.transforms[0].size = (64, 96)
+    item = TestItems(cfg, host, 0, 5)[1]
+    assert item.scene.size == (32, 64)
+    assert item.sample['inputs']['rgb'].shape == (3, 64, 96)
+
+
+def items_of(present, size=(16, 24)):
+    made = []
+    for i, here in enumerate(present):
+        given = {m: torch.randn(c, *size) for (m, c), h in zip((('rgb', 3), ('depth', 1)), here) if h}
+        made.append(
+            Item(Scene(str(i), ('rgb', 'depth'), given, size), {'inputs': given, 'present': torch.tensor(here)})
+        )
+    return made
+
+
+@pytest.mark.parametrize('separable', [True, False])
+@pytest.mark.parametrize('batch_size', [1, 3, 8])
+def test_predictions_are_those_of_single_samples_with_the_subset_present(separable, batch_size):
+    host = zoo.create_host(
+        'late_fusion',
+        modalities=('rgb', 'depth'),
+        num_classes=5,
+        encoder='test_resnet',
+        in_chans={'rgb': 3, 'depth': 1},
+    ).eval()
+    host.separable = separable
+    items = items_of([(True, True), (True, False), (False, True), (True, True)]) + items_of([(True, True)], (24, 16))
+    subsets = [('depth',), ('rgb', 'depth')]
+    found = list(predict(host, items, subsets, lambda scene, logits: (scene.name, logits), batch_size))
+    assert [item.scene.name for item, _ in found] == ['0', '1', '2', '3', '0']
+    assert [list(f) for _, f in found] == [subsets, subsets[1:], subsets, subsets, subsets]
+    for item, results in found:
+        for subset, (name, logits) in results.items():
+            assert name == item.scene.name
+            given = {m: x[None] for m, x in item.sample['inputs'].items() if m in subset}
+            present = torch.tensor([[m in given for m in host.modalities]])
+            with torch.inference_mode():
+                torch.testing.assert_close(logits, host(given, present)[0], rtol=1e-4, atol=1e-5)
+
+
+def test_predicting_leaves_the_host_as_it_was():
+    host = zoo.create_host(
+        'late_fusion',
+        modalities=('rgb', 'depth'),
+        num_classes=5,
+        encoder='test_resnet',
+        in_chans={'rgb': 3, 'depth': 1},
+    ).train()
+    before = {k: v.clone() for k, v in host.state_dict().items()}
+    list(predict(host, items_of([(True, True)] * 3), [('rgb',)], lambda scene, logits: None))
+    assert host.training
+    assert all(torch.equal(v, before[k]) for k, v in host.state_dict().items())

@@ -1,0 +1,61 @@
+"""Draw what a checkpoint predicts: one picture for each sample, with every subset of the modalities side by side.
+
+INPUTS are any number of
+    a folder     with a subfolder for each modality (rgb/, depth/); files of one stem are one sample, a missing one
+                 means that its modality is absent
+    a list       *.txt: one sample a line, rgb=path depth=path; paths begin at the folder of the list
+    image files  .../rgb/x.png, whose partners lie in the folders beside rgb
+and the first samples of the config's test data by default.
+
+Example: python tools/predict.py configs/late_fusion/r18_digitscenes.py work_dirs/r18_digitscenes/best.pth --count 4
+"""
+
+import argparse
+
+from rich.console import Console
+
+from zoo.engine import command, load_config, parse_options
+from zoo.engine.cli import common_flags
+from zoo.engine.predict import predict_checkpoint
+
+
+def parse_args() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    common_flags(parser, checkpoint=True)
+    parser.add_argument('inputs', nargs='*', metavar='INPUT', help='see above')
+    parser.add_argument('--out', default='predictions', help='the folder of the pictures; ./predictions by default')
+    parser.add_argument('--count', type=int, help='at most so many samples; by default all INPUTS, or 8 test samples')
+    parser.add_argument('--batch-size', type=int, default=4, help='samples that run at a time (4)')
+    return parser.parse_intermixed_args()  # inputs may follow flags
+
+
+@command
+def main() -> None:
+    """Parse, predict, draw."""
+    import plugins  # noqa: F401  registers them
+
+    args = parse_args()
+    options = parse_options(args.cfg_options)
+    if args.subsets:
+        options['test_cfg.subsets'] = args.subsets
+    cfg = load_config(args.config, options=options)
+    pictures, missing = predict_checkpoint(
+        cfg,
+        args.checkpoint,
+        args.inputs,
+        args.out,
+        args.device,
+        args.trust_checkpoint,
+        args.batch_size,
+        args.count,
+    )
+    console = Console(highlight=False, soft_wrap=True)
+    for modality, count in missing.items():
+        if count:
+            console.print(f'{modality} is absent in {count} of {len(pictures)} samples.')
+    console.print(f'Wrote {len(pictures)} picture{"s" * (len(pictures) > 1)} to {args.out}.', markup=False)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,288 @@
+"""Predictions for single samples, from the test data of a config or from files, on every subset of the modalities."""
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from mmengine.config import Config
+from torch import Tensor
+
+from registry import DATASETS, TRANSFORMS, InputError, unknown_name
+from zoo.batch import map_target
+from zoo.datasets import check_inputs
+from zoo.datasets.transforms import Geometry, Resize
+from zoo.host import MultimodalHost
+from zoo.visual import DRAWERS, Panel, Scene, draw_scene, text_picture
+
+from . import checkpoint as ckpt
+from .config import check_config, keep_structural
+from .cost import input_shapes, without_weights
+from .data import Collate, SeededDataset, build_dataset
+from .devices import pick_device
+from .evaluate import build_host, check_dataset, make_writable
+from .progress import progress_bar
+from .sample_files import SampleFiles, find_samples
+from .sweep import Subset, parse_subsets
+
+T = TypeVar('T')
+
+
+@dataclass(frozen=True)
+class Item:
+    """One sample.
+
+    Attributes:
+        scene: As it is shown.
+        sample: As the host takes it: ``inputs``, modality to tensor (C, H, W) of the size that the test data deliver,
+            and ``present`` (M,), in the order of the host's modalities.
+    """
+
+    scene: Scene
+    sample: dict[str, Any]
+
+
+def predict_checkpoint(
+    cfg: Config,
+    path: str | Path,
+    inputs: Sequence[str | Path] = (),
+    out: str | Path = 'predictions',
+    device: str | None = None,
+    trust: bool = False,
+    batch_size: int = 4,
+    count: int | None = None,
+) -> tuple[list[Path], dict[str, int]]:
+    """Draw what a checkpoint predicts, one picture for each sample with all subsets side by side.
+
+    Args:
+        cfg: As `load_config` returns it. Subsets are those of ``test_cfg``.
+        path: The checkpoint.
+        inputs: See `find_samples`; the test data of the config when there are none.
+        out: The folder of the pictures.
+        device: See `Runner`.
+        trust: Unpickle anything from the checkpoint.
+        batch_size: Samples that run at a time.
+        count: At most so many samples; None for all of ``inputs``, or the first 8 of the test data.
+
+    Returns:
+        The pictures, and for each modality how many samples lack it.
+
+    Raises:
+        InputError: A config, a checkpoint, or files that do not fit; nothing is written then.
+        NameNotFound: An unknown part, or a host whose task nobody draws.
+    """
+    for name, value in (('batch_size', batch_size), ('count', count)):
+        if value is not None and value < 1:
+            raise InputError(f'{name} must be at least 1, got {value}.')
+    if not cfg.get('test_dataloader'):
+        raise InputError('The config has no test_dataloader.')
+    keep_structural(cfg)
+    check_config(cfg)
+    target = pick_device(device)
+    cfg.model = without_weights(cfg.model)  # those of the checkpoint are loaded instead
+    host = build_host(cfg)
+    if host.task not in DRAWERS:
+        raise unknown_name(f'drawing for the task of {type(host).__name__}', host.task, DRAWERS)
+    subsets = parse_subsets((cfg.get('test_cfg') or {}).get('subsets', 'all'), host.modalities)
+    files = find_samples(inputs, host.modalities) if inputs else None
+    out = Path(out)
+    make_writable(out)
+    saved = ckpt.load(path, trust)
+    meta = saved.get('meta', {})
+    if files is None:
+        items: Sequence[Item] = TestItems(cfg, host, meta.get('seed') or 0, 8 if count is None else count)
+    else:
+        items = FileItems(files[:count], cfg, host, meta.get('classes') or ())
+    ckpt.load_weights(host, saved, path)
+    host.to(target)
+    draw = DRAWERS[host.task]
+    pictures, missing = [], dict.fromkeys(host.modalities, 0)
+    with progress_bar() as bar:
+        task = bar.add_task('pictures', total=len(items))
+        for item, panels in predict(host, items, subsets, draw, batch_size):
+            named = {' + '.join(s): _panel(item, s, panels) for s in subsets}
+            pictures.append(out / f'{item.scene.name}.png')
+            draw_scene(item.scene, host.task, named).save(pictures[-1])
+            for m, here in zip(host.modalities, item.sample['present'].tolist()):
+                missing[m] += not here
+            bar.advance(task)
+    return pictures, missing
+
+
+def predict(
+    host: MultimodalHost,
+    items: Sequence[Item],
+    subsets: Sequence[Subset],
+    read: Callable[[Scene, Any], T],
+    batch_size: int = 4,
+) -> Iterator[tuple[Item, dict[Subset, T]]]:
+    """Run a host on samples, and on each subset of their modalities.
+
+    Args:
+        host: In any mode; it is put back into it.
+        items: The samples; neighbours whose inputs have the same shapes run together.
+        subsets: As `parse_subsets` returns them.
+        read: What to keep of one sample's prediction; the predictions themselves are not kept, as they would fill the
+            memory.
+        batch_size: At most so many samples at a time.
+
+    Yields:
+        Each item with what ``read`` returned for the subsets of which it has anything.
+    """
+    masks = torch.tensor([[m in s for m in host.modalities] for s in subsets])
+    collate = Collate(host.modalities)
+    for group in _batches(items, batch_size):
+        if not group[0].sample['inputs']:  # the test data may have more modalities than the host
+            yield from ((item, {}) for item in group)
+            continue
+        found: list[dict[Subset, T]] = [{} for _ in group]
+        with host.aside(training=False), torch.inference_mode():
+            data = host.data_preprocessor(collate([item.sample for item in group]), False)
+            batch = host.make_batch(**data)
+            for subset, mask, outputs in zip(subsets, masks, host.run_subsets(batch, masks)):
+                rows = (batch.present & mask).any(1).nonzero().flatten().tolist()
+                for i, row in enumerate(rows):
+                    found[row][subset] = read(group[row].scene, _row(outputs.prediction, i))
+        yield from zip(group, found)
+
+
+class TestItems(Sequence[Item]):
+    """The first samples of a config's test data."""
+
+    __test__ = False  # pytest takes every class Test... for one of its own
+
+    def __init__(self, cfg: Config, host: MultimodalHost, seed: int, count: int) -> None:
+        dataset = build_dataset(cfg.test_dataloader.dataset)
+        check_dataset(host, dataset, 'test_dataloader')
+        self.dataset = SeededDataset(dataset, seed, getattr(host, 'num_classes', None))
+        self.host = host
+        self.columns = [list(dataset.modalities).index(m) for m in host.modalities]
+        self.blue_first = getattr(dataset, 'channel_order', 'rgb') == 'bgr'
+        self.count = min(count, len(dataset))
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Item:
+        given = self.dataset[0, index]
+        present = torch.as_tensor(given['present'])[self.columns]
+        inputs = {m: given['inputs'][m] for m, here in zip(self.host.modalities, present.tolist()) if here}
+        target, classes = given.get('target'), getattr(self.dataset.dataset, 'classes', None) or ()
+        size = _own_size(self.host.modalities, inputs or given['inputs'])
+        if isinstance(target, Tensor) and target.ndim == 2:
+            size = tuple(target.shape)
+        scene = _scene(self.host, f'test_{index:05d}', inputs, size, classes, target, self.blue_first)
+        return Item(scene, {'inputs': inputs, 'present': present})
+
+
+class FileItems(Sequence[Item]):
+    """Samples from files, brought to what the test data of a config deliver.
+
+    Each file is read as the data set's class reads it and resized to the size of the test data: values of 16 bits and
+    other floats take the nearest pixel, since a mean over the holes of a depth map is no depth. Of the transforms that
+    the config names those that do not move pixels follow.
+
+    Args:
+        files: The samples.
+        cfg: The config.
+        host: The host.
+        classes: The names of the classes as the checkpoint has them; those of the data set's class when there are none.
+
+    Raises:
+        InputError: The data set can not read single files.
+    """
+
+    def __init__(self, files: Sequence[SampleFiles], cfg: Config, host: MultimodalHost, classes: Sequence[str]) -> None:
+        dataset = cfg.test_dataloader.dataset
+        dataset = {'type': dataset} if isinstance(dataset, str) else dict(dataset)
+        self.cls = DATASETS.find(dataset.pop('type'))
+        if not hasattr(self.cls, 'read_input'):
+            raise InputError(f'{self.cls.__name__} has no read_input: it can not read files outside its own data.')
+        self.files, self.host, self.arguments = files, host, dataset
+        self.shapes = input_shapes(cfg, host) or {}
+        self.channels = getattr(host, 'in_chans', None) or getattr(self.cls, 'all_channels', None)
+        own = getattr(self.cls, 'classes', ())  # empty or a property where the arguments say which
+        candidates = [c for c in (classes, own) if isinstance(c, (list, tuple))]
+        self.classes = next((c for c in candidates if len(c) == getattr(host, 'num_classes', None)), ())
+        transforms = [t if callable(t) else TRANSFORMS.build(t) for t in dataset.get('transforms') or ()]
+        self.transforms = [t for t in transforms if not isinstance(t, Geometry)]
+        parameter = inspect.signature(self.cls).parameters.get('channel_order')
+        order = dataset.get('channel_order', parameter.default if parameter else 'rgb')
+        self.blue_first = order == 'bgr'
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> Item:
+        entry = self.files[index]
+        read = {m: self.cls.read_input(m, f, **self.arguments) for m, f in entry.files.items()}
+        size = _own_size(self.host.modalities, read)
+        present = torch.tensor([m in read for m in self.host.modalities])
+        sample = {'inputs': {m: self._resized(m, x, size) for m, x in read.items()}, 'present': present}
+        for transform in self.transforms:
+            sample = transform(sample)
+        source = ', '.join(map(str, entry.files.values()))
+        check_inputs(sample['inputs'], sample['present'], self.host.modalities, source, self.channels)
+        scene = _scene(self.host, entry.name, read, size, self.classes, None, self.blue_first)
+        return Item(scene, sample)
+
+    def _resized(self, modality: str, x: Tensor, size: tuple[int, ...]) -> Tensor:
+        """(C, H, W) at the size of the test data, else at that of the sample's own picture; anything else stays."""
+        size = tuple(self.shapes[modality][1:]) if modality in self.shapes else size
+        if x.ndim != 3 or len(size) != 2 or tuple(x.shape[1:]) == size:
+            return x
+        nearest = modality if x.is_floating_point() else ()
+        return Resize(size, nearest=nearest)({'inputs': {modality: x}})['inputs'][modality]
+
+
+def _scene(
+    host: MultimodalHost,
+    name: str,
+    inputs: Mapping[str, Tensor],
+    size: tuple[int, ...],
+    classes: Sequence[str],
+    target: Any,
+    blue_first: bool,
+) -> Scene:
+    invalid = getattr(host.data_preprocessor, 'invalid', {})
+    return Scene(name, host.modalities, inputs, size, classes, target, invalid, blue_first)
+
+
+def _own_size(modalities: Sequence[str], inputs: Mapping[str, Tensor]) -> tuple[int, ...]:
+    """(H, W) of the first input with three channels, else of the first one."""
+    given = [inputs[m] for m in modalities if m in inputs]
+    first = next((x for x in given if x.ndim == 3 and len(x) == 3), given[0])
+    return tuple(first.shape[-2:])
+
+
+def _batches(items: Sequence[Item], batch_size: int) -> Iterator[list[Item]]:
+    """Neighbours that share a modality, and whose inputs have the same shapes."""
+    group: list[Item] = []
+    shapes: dict[str, tuple[int, ...]] = {}
+    for i in range(len(items)):
+        item = items[i]
+        own = {m: tuple(x.shape) for m, x in item.sample['inputs'].items()}
+        common = own.keys() & shapes.keys()
+        if group and (len(group) == batch_size or not common or any(shapes[m] != own[m] for m in common)):
+            yield group
+            group, shapes = [], {}
+        group.append(item)
+        shapes.update(own)
+    if group:
+        yield group
+
+
+def _row(prediction: Any, row: int) -> Any:
+    return map_target(prediction, lambda x: x[row], lambda items: items[row])
+
+
+def _panel(item: Item, subset: Subset, panels: Mapping[Subset, Panel]) -> Panel:
+    """The panel of a subset, with a word on what the sample lacks of it."""
+    if subset not in panels:
+        return Panel('', text_picture('absent', item.scene.panel_size))
+    panel = panels[subset]
+    if lacking := [m for m in subset if m not in item.scene.inputs]:
+        panel = replace(panel, note=', '.join([*filter(None, [panel.note]), f'{" and ".join(lacking)} absent']))
+    return panel

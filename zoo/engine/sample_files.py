@@ -1,0 +1,145 @@
+"""Which files make up the samples that a user names."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from registry import InputError, unknown_name
+
+
+@dataclass(frozen=True)
+class SampleFiles:
+    """The files of one sample.
+
+    Attributes:
+        name: Its own among all samples, whatever the case of its letters.
+        files: Modality to file; absent modalities are left out.
+    """
+
+    name: str
+    files: dict[str, Path]
+
+
+def find_samples(paths: Sequence[str | Path], modalities: Sequence[str]) -> list[SampleFiles]:
+    """The samples that paths name, each of which may be
+
+    * a folder with a subfolder for each modality, in which the files of one sample have the same stem. A sample whose
+      file is not in every subfolder lacks these modalities; other subfolders do not count;
+    * a list ``*.txt``: one sample a line, ``modality=path`` pairs between blanks, paths relative to the list's folder
+      and in quotes where they contain blanks. Empty lines and those that begin with ``#`` do not count;
+    * a file in a folder that has the name of a modality; its partners lie in the folders beside that one. With a single
+      modality any file will do.
+
+    Args:
+        paths: At least one.
+        modalities: Those of the host.
+
+    Returns:
+        In the order of the paths, folders sorted by stem; none twice.
+
+    Raises:
+        InputError: A path that is none of these or does not exist, nothing in it, several files of one stem, or
+            subfolders without a common stem.
+        NameNotFound: A list names a modality that the host does not have.
+    """
+    found = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            found += _of_folder(path, modalities)
+        elif not path.is_file():
+            raise InputError(f'{path}: no such file or folder.')
+        elif path.suffix.lower() == '.txt':
+            found += _of_list(path, modalities)
+        else:
+            found.append(_of_file(path, modalities))
+    distinct = {tuple(sorted((m, f.resolve()) for m, f in files.items())): files for files in found}
+    taken: set[str] = set()
+    return [SampleFiles(_name(files, taken), files) for files in distinct.values()]
+
+
+def _of_folder(folder: Path, modalities: Sequence[str]) -> list[dict[str, Path]]:
+    stems = {m: _by_stem(folder / m) for m in modalities if (folder / m).is_dir()}
+    if not stems:
+        inside = ', '.join(sorted(p.name for p in folder.iterdir() if p.is_dir())) or 'none'
+        raise InputError(
+            f'{folder}: no subfolder is named after a modality of the host ({", ".join(modalities)}); it has: {inside}.'
+        )
+    names = sorted(set().union(*stems.values()))
+    if not names:
+        raise InputError(f'{folder}: there are no files in {", ".join(stems)}.')
+    filled = {m: files for m, files in stems.items() if files}
+    if len(filled) > 1 and all(sum(n in files for files in filled.values()) == 1 for n in names):
+        examples = ', '.join(f'{m} has {min(files)!r}' for m, files in filled.items())
+        raise InputError(f'{folder}: the files of a sample have the same stem in all subfolders; here {examples}.')
+    return [{m: files[n] for m, files in filled.items() if n in files} for n in names]
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    files: dict[str, Path] = {}
+    for file in sorted(folder.iterdir()):
+        if file.is_file() and not file.name.startswith('.'):
+            if file.stem in files:
+                raise InputError(f'{file}: there is also {files[file.stem].name}, and one sample has one file of each.')
+            files[file.stem] = file
+    return files
+
+
+def _of_list(path: Path, modalities: Sequence[str]) -> list[dict[str, Path]]:
+    samples = []
+    for number, line in enumerate(path.read_text(encoding='utf8', errors='surrogateescape').splitlines(), start=1):
+        if not line.strip() or line.lstrip().startswith('#'):
+            continue
+        files: dict[str, Path] = {}
+        for pair in _words(line, f'{path}:{number}'):
+            modality, equals, file = pair.partition('=')
+            if not equals or not file:
+                raise InputError(f'{path}:{number}: expected modality=path, got {pair!r}.')
+            if modality not in modalities:
+                raise unknown_name(f'modality (of the host, at {path}:{number})', modality, modalities)
+            if modality in files:
+                raise InputError(f'{path}:{number}: {modality} comes twice.')
+            files[modality] = path.parent / file
+            if not files[modality].is_file():
+                raise InputError(f'{path}:{number}: no file {files[modality]}; paths begin at the folder of the list.')
+        samples.append(files)
+    if not samples:
+        raise InputError(f'{path}: the list is empty.')
+    return samples
+
+
+def _words(line: str, where: str) -> list[str]:
+    try:
+        return shlex.split(line)
+    except ValueError as error:
+        raise InputError(f'{where}: {str(error).lower()}.') from None
+
+
+def _of_file(file: Path, modalities: Sequence[str]) -> dict[str, Path]:
+    own = file.absolute().parent
+    if own.name not in modalities:
+        if len(modalities) == 1:
+            return {modalities[0]: file}
+        raise InputError(
+            f'{file}: its folder {own.name!r} is no modality of the host ({", ".join(modalities)}). '
+            f'Write a list.txt with a line such as {modalities[0]}={file.name} instead.'
+        )
+    files = {}
+    for m in modalities:
+        folder = file.parent / '..' / m if m != own.name else file.parent
+        partner = file if m == own.name else _by_stem(folder).get(file.stem) if folder.is_dir() else None
+        if partner is not None:
+            files[m] = partner
+    return files
+
+
+def _name(files: dict[str, Path], taken: set[str]) -> str:
+    """The stem of the first file, its folder's name where files are called after their modality, made unique."""
+    modality, file = next(iter(files.items()))
+    wanted = name = file.absolute().parent.name if file.stem == modality else file.stem
+    number = 1
+    while name.lower() in taken:  # some file systems do not tell A from a
+        number += 1
+        name = f'{wanted}_{number}'
+    taken.add(name.lower())
+    return name

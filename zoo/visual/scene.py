@@ -1,0 +1,73 @@
+"""What a drawing is made of."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from PIL import Image
+from torch import Tensor
+
+Colour = tuple[int, int, int]
+
+BLACK, GREY, RED, GREEN = (20, 20, 20), (110, 110, 110), (190, 30, 30), (20, 120, 50)
+SMALLEST, LARGEST = 240, 480  # the longer side of a panel, in pixels
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One picture of a sheet.
+
+    Attributes:
+        title: Above it.
+        image: Of any size.
+        note: Below the title, in ``colour``.
+        classes: Those that the picture shows by their colour, for the legend.
+    """
+
+    title: str
+    image: Image.Image
+    note: str = ''
+    colour: Colour = GREY
+    classes: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One sample as it is shown.
+
+    Attributes:
+        name: What it is called, without a suffix.
+        modalities: Those of the host, in order.
+        inputs: Modality to tensor (C, H, W) on the scale of the data, the sizes may differ; absent ones are left out.
+        size: (H, W) of the sample's own picture, to which predictions go back.
+        classes: Their names.
+        target: As a data set delivers it; None where it is not known.
+        invalid: Modality to the value that marks pixels without a measurement.
+        blue_first: Whether inputs with three channels are BGR.
+    """
+
+    name: str
+    modalities: Sequence[str]
+    inputs: Mapping[str, Tensor]
+    size: tuple[int, int]
+    classes: Sequence[str] = ()
+    target: Any = None
+    invalid: Mapping[str, float] = field(default_factory=dict)
+    blue_first: bool = False
+
+    @cached_property
+    def panel_size(self) -> tuple[int, int]:
+        """(width, height) of this scene's panels: small pictures are magnified by a whole number, large ones shrunk.
+
+        >>> Scene('x', (), {}, (48, 64)).panel_size, Scene('x', (), {}, (480, 640)).panel_size
+        ((256, 192), (480, 360))
+        """
+        height, width = self.size
+        longer = max(height, width)
+        scale = LARGEST / longer if longer > LARGEST else -(-SMALLEST // longer)
+        return max(1, round(width * scale)), max(1, round(height * scale))
+
+    def class_name(self, index: int) -> str:
+        """The name of a class, its number where it has none."""
+        return str(self.classes[index]) if 0 <= index < len(self.classes) else str(index)
