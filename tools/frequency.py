@@ -27,6 +27,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from registry import HOSTS, InputError
+from zoo.batch import Batch
 from zoo.datasets.transforms import FrequencyFilter, frequency_filter
 from zoo.datasets.transforms.frequency_filter import KINDS
 from zoo.engine import build_dataloader, command, load_config, parse_options
@@ -35,7 +36,6 @@ from zoo.engine.cost import without_weights
 from zoo.engine.devices import pick_device
 from zoo.engine.evaluate import check_dataset, make_writable
 from zoo.engine.progress import track
-from zoo.batch import Batch
 from zoo.host import MultimodalHost
 
 if TYPE_CHECKING:

@@ -1,8 +1,8 @@
 """A modular zoo of multimodal vision models: hosts, their parts, data, and what measures them."""
 
 from . import datasets, encoders, fusion, heads, hosts, losses, metrics, necks
-from .build import create_host, list_hosts, list_plugins
 from .batch import Batch, Features, Outputs
+from .build import create_host, list_hosts, list_plugins
 from .host import Clock, MultimodalHost
 from .preprocessor import MultimodalPreprocessor
 

@@ -1,4 +1,4 @@
-"""ESANet on NYU-Depth V2 with OGM-GE, which needs the auxiliary heads: without them ESANet has no unimodal prediction."""
+"""ESANet on NYU-Depth V2 with OGM-GE, and the auxiliary heads that give it unimodal predictions."""
 
 _base_ = './esanet_r34nbt1d_nyuv2.py'
 model = dict(aux_heads=True)

@@ -130,7 +130,7 @@ def common_reductions(encoders: Mapping[str, nn.Module]) -> list[int]:
     for m, encoder in encoders.items():
         if not hasattr(encoder, 'reductions'):
             raise InputError(
-                f'The encoder of {m} must give a pyramid of maps, as TimmPyramid does; {type(encoder).__name__} does not.'
+                f'The encoder of {m} must give a pyramid of maps, as TimmPyramid does, got {type(encoder).__name__}.'
             )
         pyramids[m] = list(encoder.reductions)
     first = next(iter(pyramids.values()))

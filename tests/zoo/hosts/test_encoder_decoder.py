@@ -175,7 +175,7 @@ def test_a_plain_dict_of_features_can_be_fused_too():
         (
             dict(encoder=dict(type='TimmEncoder', model='test_resnet')),
             InputError,
-            'pyramid of maps.*TimmEncoder does not',
+            'pyramid of maps.*got TimmEncoder',
         ),
         (dict(head='smp.Untet'), NameNotFound, 'Unet'),
         (dict(neck='PyramidContxt'), NameNotFound, 'neck'),
