@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from registry import FUSIONS, HOSTS, InputError
@@ -78,6 +79,7 @@ class EncoderDecoder(MapHost):
             self.build_aux({m: e.out_channels for m, e in self.encoders.items()})
         else:
             self.offers = self.offers - {'unimodal'}
+        self.to(memory_format=torch.channels_last)
 
     def _build_fusions(self, fusion: Any, channels: Sequence[Mapping[str, int]]) -> list[nn.Module]:
         """One fusion block for each level, of modalities of these widths."""

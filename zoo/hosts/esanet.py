@@ -100,6 +100,7 @@ class ESANet(MapHost):
             self.build_aux({m: e.out_channels for m, e in self.encoders.items()})
         else:
             self.offers = self.offers - {'unimodal'}
+        self.to(memory_format=torch.channels_last)
 
     def run(self, batch: Batch) -> Outputs:
         """Encode and fuse stage by stage, then decode; logits (B, K, H, W)."""
@@ -139,6 +140,7 @@ class ESANet(MapHost):
             if self.trunk not in idle:
                 states[self.trunk] = rows[self.trunk].take(fused)
             maps.append(fused if i in self.levels else None)
+            del whole, fused  # the next stage runs without what nobody needs any more
         return maps, {'own': own, 'rows': rows} if self.aux and not idle else {}
 
     def unimodal(self, outputs: Outputs) -> dict[str, Tensor] | None:
