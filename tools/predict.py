@@ -14,8 +14,8 @@ import argparse
 
 from rich.console import Console
 
-from zoo.engine import command, load_config, parse_options
-from zoo.engine.cli import common_flags
+from zoo.engine import command
+from zoo.engine.cli import common_flags, config_of
 from zoo.engine.predict import predict_checkpoint
 
 
@@ -36,10 +36,7 @@ def main() -> None:
     import plugins  # noqa: F401  registers them
 
     args = parse_args()
-    options = parse_options(args.cfg_options)
-    if args.subsets:
-        options['test_cfg.subsets'] = args.subsets
-    cfg = load_config(args.config, options=options)
+    cfg = config_of(args)
     pictures, missing = predict_checkpoint(
         cfg,
         args.checkpoint,

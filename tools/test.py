@@ -12,8 +12,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from zoo.engine import command, evaluate_checkpoint, load_config, parse_options
-from zoo.engine.cli import common_flags
+from zoo.engine import command, evaluate_checkpoint
+from zoo.engine.cli import common_flags, config_of
 
 
 def parse_args() -> argparse.Namespace:
@@ -30,10 +30,7 @@ def main() -> None:
     import plugins  # noqa: F401  registers them
 
     args = parse_args()
-    options = parse_options(args.cfg_options)
-    if args.subsets:
-        options['test_cfg.subsets'] = args.subsets
-    cfg = load_config(args.config, options=options)
+    cfg = config_of(args)
     out = Path(args.out) if args.out else None
     result = evaluate_checkpoint(cfg, args.checkpoint, out, args.device, args.trust_checkpoint)
     if int(os.environ.get('RANK', 0)) == 0:

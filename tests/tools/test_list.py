@@ -9,12 +9,22 @@ from pathlib import Path
 
 import pytest
 
-from registry import DATASETS, ENCODERS, FUSIONS, HOSTS, PLUGINS
+from registry import DATASETS, ENCODERS, FUSIONS, HEADS, HOSTS, LOSSES, METRICS, NECKS, PLUGINS
 
 ROOT = Path(__file__).parents[2]
 TOY = ROOT / 'tests' / 'toy' / 'toy_config.py'
 BASELINE = 'configs/late_fusion/r18_digitscenes.py'
-REGISTRIES = {'hosts': HOSTS, 'encoders': ENCODERS, 'fusions': FUSIONS, 'plugins': PLUGINS, 'datasets': DATASETS}
+REGISTRIES = {
+    'hosts': HOSTS,
+    'encoders': ENCODERS,
+    'fusions': FUSIONS,
+    'necks': NECKS,
+    'heads': HEADS,
+    'losses': LOSSES,
+    'plugins': PLUGINS,
+    'datasets': DATASETS,
+    'metrics': METRICS,
+}
 KEYS = {'config', 'description', 'host', 'modalities', 'plugins', 'parameters', 'branches', 'macs', 'input'}
 
 
@@ -56,7 +66,7 @@ def test_a_pattern_of_encoders_also_finds_the_models_of_timm(listed):
     names = {r['name']: r['description'] for r in listed('encoders', 'resnet1*')}
     assert 'ResNet-18 model' in names['resnet18']
     assert 'TimmEncoder' not in names
-    assert [r['name'] for r in listed('encoders', 'timm*')] == ['TimmEncoder']
+    assert [r['name'] for r in listed('encoders', 'timm*')] == ['TimmEncoder', 'TimmPyramid']
 
 
 def test_a_wildcard_may_match_nothing(listed):

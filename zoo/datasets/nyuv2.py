@@ -23,7 +23,8 @@ CLASSES_13 = (
 
 @DATASETS.register_module()
 class NYUv2(RGBDFolder):
-    """795 training and 654 test scenes of 480x640 with 40 (or 13) classes (Silberman et al., ECCV 2012).
+    """Indoor scenes in rgb and depth, 480x640, 795 for training and 654 for testing, with 40 (or 13) classes (Silberman
+    et al., ECCV 2012).
 
     ``tools/prepare_nyuv2.py`` makes the folders from the official file. There is no validation split: published work
     usually selects on the test split; ``val_fraction`` takes one from the training list. Arguments: see `RGBDFolder`.

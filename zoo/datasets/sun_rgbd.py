@@ -12,7 +12,8 @@ HOME = 'https://rgbd.cs.princeton.edu'
 
 @DATASETS.register_module()
 class SUNRGBD(RGBDFolder):
-    """5285 training and 5050 test scenes of several sizes with 37 classes (Song et al., CVPR 2015).
+    """Indoor scenes in rgb and depth of several sizes, 5285 for training and 5050 for testing, with 37 classes (Song et
+    al., CVPR 2015).
 
     The classes are the first 37 of NYU-Depth V2. There is no validation split; ``val_fraction`` takes one from the
     training list. Arguments: see `RGBDFolder`.

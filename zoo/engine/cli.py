@@ -11,10 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch.distributed as dist
+from mmengine.config import Config
 from rich.console import Console
 from rich.markup import escape
 
 from registry import InputError, NameNotFound, PluginWarning
+
+from .config import load_config, parse_options
 
 
 def command(main: Callable[[], None]) -> Callable[[], None]:
@@ -61,6 +64,14 @@ def common_flags(parser: argparse.ArgumentParser, checkpoint: bool = False) -> N
     parser.add_argument(
         '--trust-checkpoint', action='store_true', help='unpickle anything from checkpoints; may run code'
     )
+
+
+def config_of(args: argparse.Namespace) -> Config:
+    """The config that `common_flags` with a checkpoint name."""
+    options = parse_options(args.cfg_options)
+    if args.subsets:
+        options['test_cfg.subsets'] = args.subsets
+    return load_config(args.config, options=options)
 
 
 def _one_line(text: str) -> str:

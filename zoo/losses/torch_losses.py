@@ -16,7 +16,7 @@ MSELoss = LOSSES.register_module(module=nn.MSELoss)
 
 @LOSSES.register_module()
 class CrossEntropyLoss(nn.CrossEntropyLoss):
-    """torch's, of logits (B, K, ...) and class indices (B, ...), or probabilities (B, K, ...).
+    """Torch's, of logits (B, K, ...) and class indices (B, ...), or probabilities (B, K, ...).
 
     Unlike torch's, the mean where no element counts (each is ignored or weighs nothing) is 0 with zero gradients, not
     NaN: a crop, or a side output of deep supervision, may hold void pixels only.
@@ -105,7 +105,7 @@ class CrossEntropyLoss(nn.CrossEntropyLoss):
 
 @LOSSES.register_module()
 class BCEWithLogitsLoss(nn.BCEWithLogitsLoss):
-    """torch's, of logits and targets in [0, 1] of one shape (B, K, ...); the weights may be lists of numbers."""
+    """Torch's, of logits and targets in [0, 1] of one shape (B, K, ...); the weights may be lists of numbers."""
 
     def __init__(
         self,
