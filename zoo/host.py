@@ -119,6 +119,10 @@ class MultimodalHost(BaseModel):
         """The parameters that inference does not use: auxiliary heads and decoders."""
         return ()
 
+    def compilable(self) -> Iterable[nn.Module]:
+        """What ``compile_encoders`` of a config compiles: modules that are called as a whole."""
+        return getattr(self, 'encoders', {}).values()
+
     def blank(self, modality: str, batch: Batch) -> Tensor:
         """A zero input for a modality that the batch does not carry at all."""
         raise NotImplementedError

@@ -143,8 +143,8 @@ class Runner(BaseRunner):
     def build_model(self, model: MultimodalHost) -> MultimodalHost:
         """The host that was built already, its encoders compiled where the config says so."""
         if self.cfg.get('compile_encoders'):
-            for encoder in getattr(model, 'encoders', {}).values():
-                encoder.compile(dynamic=True)  # in place: the keys of the state dict stay
+            for module in model.compilable():
+                module.compile(dynamic=True)  # in place: the keys of the state dict stay
         return model
 
     def wrap_model(self, model_wrapper_cfg: Mapping | None, model: MultimodalHost) -> nn.Module:

@@ -161,6 +161,13 @@ class ESANet(MapHost):
                 own[self.trunk] = maps  # for the next who asks
         return self.predict_alone({**own, self.trunk: maps}, outputs.features.size)
 
+    def compilable(self) -> Iterator[nn.Module]:
+        """The stages, which are called one by one; of those that are only a row of modules, these."""
+        for encoder in self.encoders.values():
+            own = {id(m) for m in encoder.modules()}
+            for step in encoder.steps:
+                yield from [step] if id(step) in own else step.children()
+
     def branch(self, modality: str) -> Iterator[nn.Parameter]:
         """The parameters of this modality's encoder, and what its fusions keep for it (`SEAdd`: its excitation)."""
         if modality not in self.encoders:

@@ -219,6 +219,18 @@ def test_auxiliary_heads_see_each_modality_alone():
     assert {'loss_aux_rgb', 'loss_aux_depth'} <= losses.keys()
 
 
+@pytest.mark.parametrize('encoder', ['test_resnet', dict(type='ResNetNBt1D', depth=18)])
+def test_what_is_compiled_is_called_as_a_whole(encoder, monkeypatch):
+    host, called = build(encoder=encoder).eval(), []
+    parts = list(host.compilable())
+    for part in parts:
+        monkeypatch.setattr(part, 'forward', lambda x, p=part, f=part.forward: called.append(id(p)) or f(x))
+    host(data()['inputs'])
+    assert sorted(called) == sorted(id(p) for p in parts)
+    covered = {id(p) for part in parts for p in part.parameters()}
+    assert covered == {id(p) for p in host.encoders.parameters()}
+
+
 def test_three_modalities_reduce_to_two_when_one_adds_nothing():
     names = ('rgb', 'depth', 'ir')
     three, two = build(names).eval(), build().eval()
