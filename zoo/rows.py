@@ -13,8 +13,8 @@ from torch.utils._pytree import tree_map_only
 class Rows:
     """The rows of a batch that a module sees. It never waits for a GPU: which they are is known on the CPU.
 
-    Without any, one row of zeros runs in their place, and `put` multiplies its result by zero: each parameter then gets
-    a gradient of zero and not None, and DDP needs no search for unused parameters.
+    Without any, one row of zeros runs in their place, and `put` multiplies its result by zero: each parameter, those
+    behind the batch included, then gets a gradient of zero and not None, and DDP needs no search for unused parameters.
 
     Args:
         rows: (B,) bool on the CPU; None for all.
@@ -33,7 +33,9 @@ class Rows:
         """(B, ...) -> (b, ...), b >= 1; no copy where all rows count."""
         if self.count == self.size:
             return x
-        return x.index_select(0, self.index) if self.count else x.new_zeros(1, *x.shape[1:])
+        if self.count:
+            return x.index_select(0, self.index)
+        return x[:1].where(x.new_zeros((), dtype=torch.bool), x.new_zeros(()))
 
     def run(self, module: Callable[[Tensor], Any], x: Tensor) -> Any:
         """Call a module on rows that were taken; with fewer than two its norm layers use running statistics."""

@@ -10,10 +10,10 @@ ORDERED = True  # the first modality is the trunk
 def arguments(modalities, fusion, needs):
     return {
         'num_classes': 4,
-        'encoder': {'model': 'test_resnet', 'drop_path_rate': 0.2, 'out_indices': (2, 3, 4)},
+        'encoder': {'model': 'test_resnet', 'drop_path_rate': 0.2, 'out_indices': (1, 2, 3, 4)},
         'in_chans': {m: shape(m)[0] for m in modalities},
         'neck': None,
-        'head': 'FCN8s',
+        'head': 'FCN8s',  # which leaves the finest map to the trunk alone
         'aux_heads': 'unimodal' in needs,
     }
 

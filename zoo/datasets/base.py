@@ -110,6 +110,15 @@ class MultimodalDataset(Dataset):
         return pixels, of_images
 
     @classmethod
+    def input_folders(cls, **arguments: Any) -> dict[str, str]:
+        """Modality to the name of its folder, where that is not the modality's own and users' files may lie so too.
+
+        Args:
+            arguments: Those of the data set.
+        """
+        return {}
+
+    @classmethod
     def read_input(cls, modality: str, file: str | Path, **arguments: Any) -> Tensor:
         """One file of a modality as a sample would hold it before its transforms; the data set need not be there.
 

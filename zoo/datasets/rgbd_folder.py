@@ -78,10 +78,14 @@ class RGBDFolder(MultimodalDataset):
             raise unknown_name(f'depth_mode of {owner}', depth_mode, DEPTHS)
         self.classes, self.allow_missing = self.label_sets[num_classes], allow_missing
         self.folder = Path(root) / FOLDERS[choose_split(split, FOLDERS, owner)]
-        self.folders = {'rgb': 'rgb', 'depth': DEPTHS[depth_mode]}
+        self.folders = self.input_folders(depth_mode)
+        self.invalid = {'depth': 0} if depth_mode == 'raw' and 'depth' in self.modalities else {}
         self.labels = f'labels_{num_classes}'
         self.list = self.folder.with_suffix('.txt')
         self.names = choose_names(self._read_list(), split, val_fraction, str(self.list))
+        for name in (*(self.folders[m] for m in self.modalities), self.labels):
+            if not (self.folder / name).is_dir():
+                raise InputError(f'{owner}: no folder {self.folder / name}.')
         size = image_size(size)
         if split == 'train' if augment is None else augment:
             pipeline = [
@@ -142,6 +146,11 @@ class RGBDFolder(MultimodalDataset):
             ) from None
 
     @classmethod
+    def input_folders(cls, depth_mode: str = 'refined', **arguments: Any) -> dict[str, str]:
+        """Modality to the name of its folder."""
+        return {'rgb': 'rgb', 'depth': DEPTHS[depth_mode]}
+
+    @classmethod
     def _read_file(cls, modality: str, file: Path, **arguments: Any) -> Tensor:
         return read_image(file, grey=False) if modality == 'rgb' else read_plane(file, bits=16).float()
 
@@ -151,7 +160,7 @@ class RGBDFolder(MultimodalDataset):
             raise InputError(f'{owner}: no folder {root}. {self.origin}')
         if not self.list.is_file():
             raise InputError(f'{owner}: no list {self.list}; expected train.txt and test.txt beside train and test.')
-        names = self.list.read_text(encoding='utf-8', errors='surrogateescape').split('\n')
+        names = self.list.read_text(encoding='utf-8-sig', errors='surrogateescape').split('\n')
         if not (names := [n.strip() for n in names if n.strip()]):
             raise InputError(f'{self.list}: the list is empty.')
         return names

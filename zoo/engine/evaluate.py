@@ -2,6 +2,7 @@
 
 import json
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from mmengine.config import Config
 from torch.utils.data import DataLoader
 
 from registry import HOSTS, PLUGINS, InputError, unknown_name
+from zoo.datasets.transforms import Geometry, RandomCrop, RandomFlip, Resize
 from zoo.host import MultimodalHost
 
 from . import checkpoint as ckpt
@@ -97,12 +99,38 @@ def check_dataset(host: MultimodalHost, dataset: Any, where: str) -> None:
     for m in host.modalities:
         if m in delivered and m in expected and delivered[m] != expected[m]:
             raise InputError(f'{where}: {m} has {delivered[m]} channels, the host expects in_chans={expected[m]}.')
-    for m in getattr(host.data_preprocessor, 'normalised', ()):
+    preprocessor = host.data_preprocessor
+    invalid = getattr(preprocessor, 'invalid', {})
+    for m in (*getattr(preprocessor, 'normalised', ()), *invalid):
         if m not in dataset.modalities:
             raise unknown_name(f'modality (of data_preprocessor, in {where})', m, dataset.modalities)
+    for m, value in getattr(dataset, 'invalid', {}).items():
+        if m in host.modalities and invalid.get(m) != value:
+            warnings.warn(
+                f'{where}: {m} is {value} where nothing was measured, and the host takes that for a measurement; '
+                f'model.data_preprocessor.invalid=dict({m}={value}) marks it.',
+                stacklevel=2,
+            )
+    multiple, size = getattr(host, 'multiple', 1), delivered_size(dataset)
+    if size and not getattr(host, 'pad_to', None) and any(s % multiple for s in size):
+        raise InputError(
+            f'{where}: images of {size[0]}x{size[1]} (H x W), but {type(host).__name__} takes sides that are multiples '
+            f'of {multiple}. Choose another size, or give the host pad_to={multiple}.'
+        )
     classes, known = getattr(dataset, 'num_classes', None), getattr(host, 'num_classes', None)
     if classes and known and classes > known:
         raise InputError(f'{where}: the data set has {classes} classes, the host num_classes={known}.')
+
+
+def delivered_size(dataset: Any) -> tuple[int, ...] | None:
+    """The size (H, W) of a data set's images, where its last geometric transform or itself says one."""
+    for transform in reversed(getattr(dataset, 'transforms', ())):
+        if isinstance(transform, (Resize, RandomCrop)):
+            return transform.size
+        if isinstance(transform, Geometry) and not isinstance(transform, RandomFlip):
+            return None
+    size = getattr(dataset, 'size', None)
+    return size if isinstance(size, tuple) and len(size) == 2 else None
 
 
 def make_writable(folder: Path) -> None:

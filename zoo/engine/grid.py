@@ -304,6 +304,9 @@ def _notes(grid: Grid) -> list[str]:
             notes.append(f'{row["name"]}: `{key}={value}`, {candidates}.')
         if (source := row.get('static_from')) and (factors := grid._mean_weights(source)):
             notes.append(f'{row["name"]}: {", ".join(f"{m} {v}" for m, v in factors.items())}.')
+    for config in dict.fromkeys(row['config'] for row in grid.rows if 'config' in row):
+        rows = ', '.join(row['name'] for row in grid.rows if row.get('config') == config)
+        notes.append(f'{rows}: `{config}`.')
     if everything:
         seconds = statistics.median(r['seconds'] for r in everything)
         dates = sorted({r['date'] for r in everything})

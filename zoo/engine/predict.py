@@ -86,7 +86,7 @@ def predict_checkpoint(
     if host.task not in DRAWERS:
         raise unknown_name(f'drawing for the task of {type(host).__name__}', host.task, DRAWERS)
     subsets = parse_subsets((cfg.get('test_cfg') or {}).get('subsets', 'all'), host.modalities)
-    files = find_samples(inputs, host.modalities) if inputs else None
+    files = find_samples(inputs, host.modalities, _folders(cfg)) if inputs else None
     out = Path(out)
     make_writable(out)
     saved = ckpt.load(path, trust)
@@ -286,3 +286,11 @@ def _panel(item: Item, subset: Subset, panels: Mapping[Subset, Panel]) -> Panel:
     if lacking := [m for m in subset if m not in item.scene.inputs]:
         panel = replace(panel, note=', '.join([*filter(None, [panel.note]), f'{" and ".join(lacking)} absent']))
     return panel
+
+
+def _folders(cfg: Config) -> dict[str, str]:
+    """What the config's data set calls the folders of its modalities."""
+    dataset = cfg.test_dataloader.dataset
+    dataset = {'type': dataset} if isinstance(dataset, str) else dict(dataset)
+    name = getattr(DATASETS.find(dataset.pop('type')), 'input_folders', None)
+    return name(**dataset) if name else {}

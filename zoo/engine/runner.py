@@ -117,6 +117,8 @@ class Runner(BaseRunner):
                 check_dataset(host, loaders[stage].dataset.dataset, f'{stage}_dataloader')
                 if stage != 'train':
                     METRICS.build(cfg[f'{stage}_evaluator'])
+        if 'train' in loaders and 'val' in loaders:
+            check_disjoint(*(loaders[stage].dataset.dataset for stage in ('train', 'val')))
         check_hooks(cfg)
         schedulers = cfg.get('param_scheduler') or []
         for scheduler in [schedulers] if isinstance(schedulers, Mapping) else schedulers:
@@ -329,6 +331,20 @@ def prepare(host: MultimodalHost, dataset: Any) -> None:
     for module in host.modules():
         if callable(method := getattr(module, 'prepare', None)):
             method(dataset)
+
+
+def check_disjoint(training: Any, validation: Any) -> None:
+    """Refuse to validate on training samples, where data sets know the names of theirs (``list`` and ``names``).
+
+    Raises:
+        InputError: Names one that both have.
+    """
+    lists = [(getattr(d, 'list', None), set(getattr(d, 'names', ()))) for d in (training, validation)]
+    if lists[0][0] == lists[1][0] and (common := lists[0][1] & lists[1][1]):
+        raise InputError(
+            f'{len(common)} samples of {lists[0][0]} are in the training and in the validation data, such as '
+            f'{min(common)!r}: give both data sets the same val_fraction.'
+        )
 
 
 def _build_loop(default: str, cfg: Mapping[str, Any] | None, **arguments: Any) -> BaseLoop:

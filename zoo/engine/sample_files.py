@@ -1,8 +1,9 @@
 """Which files make up the samples that a user names."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from registry import InputError, unknown_name
@@ -21,7 +22,9 @@ class SampleFiles:
     files: dict[str, Path]
 
 
-def find_samples(paths: Sequence[str | Path], modalities: Sequence[str]) -> list[SampleFiles]:
+def find_samples(
+    paths: Sequence[str | Path], modalities: Sequence[str], folders: Mapping[str, str] | None = None
+) -> list[SampleFiles]:
     """The samples that paths name, each of which may be
 
     * a folder with a subfolder for each modality, in which the files of one sample have the same stem. A sample whose
@@ -34,6 +37,7 @@ def find_samples(paths: Sequence[str | Path], modalities: Sequence[str]) -> list
     Args:
         paths: At least one.
         modalities: Those of the host.
+        folders: Modality to another name of its folder, which comes first where both are there.
 
     Returns:
         In the order of the paths, folders sorted by stem; none twice.
@@ -44,26 +48,34 @@ def find_samples(paths: Sequence[str | Path], modalities: Sequence[str]) -> list
         NameNotFound: A list names a modality that the host does not have.
     """
     found = []
+    folders = {m: (folders or {}).get(m, m) for m in modalities}
+    by_stem = cache(_by_stem)  # a folder is listed once, not for each of its files
     for path in map(Path, paths):
         if path.is_dir():
-            found += _of_folder(path, modalities)
+            found += _of_folder(path, folders)
         elif not path.is_file():
             raise InputError(f'{path}: no such file or folder.')
         elif path.suffix.lower() == '.txt':
             found += _of_list(path, modalities)
         else:
-            found.append(_of_file(path, modalities))
+            found.append(_of_file(path, folders, by_stem))
     distinct = {tuple(sorted((m, f.resolve()) for m, f in files.items())): files for files in found}
     taken: set[str] = set()
     return [SampleFiles(_name(files, taken), files) for files in distinct.values()]
 
 
-def _of_folder(folder: Path, modalities: Sequence[str]) -> list[dict[str, Path]]:
-    stems = {m: _by_stem(folder / m) for m in modalities if (folder / m).is_dir()}
+def _own_folder(parent: Path, modality: str, name: str) -> Path | None:
+    """The folder of a modality, by its other name or by its own."""
+    return next((parent / n for n in (name, modality) if (parent / n).is_dir()), None)
+
+
+def _of_folder(folder: Path, folders: Mapping[str, str]) -> list[dict[str, Path]]:
+    found = {m: _own_folder(folder, m, name) for m, name in folders.items()}
+    stems = {m: _by_stem(own) for m, own in found.items() if own}
     if not stems:
         inside = ', '.join(sorted(p.name for p in folder.iterdir() if p.is_dir())) or 'none'
         raise InputError(
-            f'{folder}: no subfolder is named after a modality of the host ({", ".join(modalities)}); it has: {inside}.'
+            f'{folder}: no subfolder is named after a modality of the host ({", ".join(folders)}); it has: {inside}.'
         )
     names = sorted(set().union(*stems.values()))
     if not names:
@@ -115,19 +127,20 @@ def _words(line: str, where: str) -> list[str]:
         raise InputError(f'{where}: {str(error).lower()}.') from None
 
 
-def _of_file(file: Path, modalities: Sequence[str]) -> dict[str, Path]:
-    own = file.absolute().parent
-    if own.name not in modalities:
-        if len(modalities) == 1:
-            return {modalities[0]: file}
+def _of_file(file: Path, folders: Mapping[str, str], by_stem: Callable[[Path], dict[str, Path]]) -> dict[str, Path]:
+    own = file.absolute().parent.name
+    modality = next((m for m, name in folders.items() if own in (name, m)), None)
+    if modality is None:
+        if len(folders) == 1:
+            return {next(iter(folders)): file}
         raise InputError(
-            f'{file}: its folder {own.name!r} is no modality of the host ({", ".join(modalities)}). '
-            f'Write a list.txt with a line such as {modalities[0]}={file.name} instead.'
+            f'{file}: its folder {own!r} is no modality of the host ({", ".join(folders)}). '
+            f'Write a list.txt with a line such as {next(iter(folders))}={file.name} instead.'
         )
     files = {}
-    for m in modalities:
-        folder = file.parent / '..' / m if m != own.name else file.parent
-        partner = file if m == own.name else _by_stem(folder).get(file.stem) if folder.is_dir() else None
+    for m, name in folders.items():
+        folder = _own_folder(file.parent / '..', m, name)
+        partner = file if m == modality else by_stem(folder).get(file.stem) if folder else None
         if partner is not None:
             files[m] = partner
     return files

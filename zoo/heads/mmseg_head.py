@@ -1,6 +1,7 @@
 """Decode heads of mmsegmentation on fused feature maps."""
 
 import inspect
+import logging
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -75,7 +76,9 @@ class MmsegHead(nn.Module):
             }
         )
         del self.head.loss_decode
+        logging.disable(logging.INFO)  # it logs each parameter
         self.head.init_weights()  # as mmseg's own models are initialised
+        logging.disable(logging.NOTSET)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Maps, finest first -> logits (B, K, h, w)."""

@@ -24,8 +24,9 @@ class ESANet(MapHost):
     modality access control of ESANet-MD), and an encoder only sees the rows that have its modality. The trunk's own
     maps of a row without the first modality would be discarded at every stage, so it skips this row.
 
-    ``encode_on='all'`` is how ESANet-MD was published: rows whose modality was dropped run through the encoder with
-    what they hold, count in its batch statistics, and are left out of the fusions.
+    ``encode_on='all'`` is how ESANet-MD was trained: rows whose modality was dropped run through the encoder with what
+    they hold, count in its batch statistics, and are left out of the fusions. Without training they change nothing, and
+    are not encoded.
 
     Args:
         modalities: Names of the inputs; the first is the trunk.
@@ -80,10 +81,6 @@ class ESANet(MapHost):
                     f'({getattr(e, "name", type(e).__name__)}) can not be taken stage by stage. ResNetNBt1D, timm '
                     'ResNets, ConvNeXts and Swin transformers can; EncoderDecoder takes any pyramid.'
                 )
-            if e.reductions != reductions:
-                raise InputError(
-                    f'The maps of {m} have the reductions {e.reductions}, those of the trunk {reductions}.'
-                )
         widths = self.encoders[self.trunk].out_channels
         self.fusions = nn.ModuleList(
             FUSIONS.build(
@@ -114,7 +111,7 @@ class ESANet(MapHost):
         """The fused maps, finest first, None at a level that the decoder does not use; and what auxiliary heads need:
         ``own``, modality to its maps, of the trunk only the stem's, and ``rows``."""
         dense = self.encode_on == 'dense' or torch.compiler.is_compiling()
-        seen = batch.available if self.encode_on == 'all' else batch.present
+        seen = batch.available if self.encode_on == 'all' and self.training else batch.present
         states, rows = {}, {}
         for i, m in enumerate(self.modalities):
             x = batch.inputs[m]
@@ -122,7 +119,8 @@ class ESANet(MapHost):
                 x = x.where(batch.mask[:, i, None, None, None], x.new_zeros(()))
             rows[m] = Rows(None if dense else seen[:, i], x.device, len(batch))
             states[m] = rows[m].take(x)
-        idle = set() if torch.is_grad_enabled() or dense else {m for m in self.modalities if not rows[m].count}
+        skips = not (dense or self.training or torch.is_grad_enabled())
+        idle = {m for m in self.modalities if skips and not rows[m].count}
         steps = {m: e.steps for m, e in self.encoders.items() if m not in idle}
         maps, own = [], {m: [] for m in self.modalities}
         for i, fusion in enumerate(self.fusions):

@@ -39,6 +39,8 @@ class LabelHost(MultimodalHost):
         encode_on: str,
     ) -> None:
         super().__init__(modalities, data_preprocessor, encode_on)
+        if num_classes < 1:
+            raise InputError(f'num_classes must be at least 1, got {num_classes}.')
         self.in_chans = for_each(in_chans, self.modalities, 'in_chans')
         self.num_classes = num_classes
         self.criterion = LOSSES.build(loss)
@@ -50,13 +52,18 @@ class LabelHost(MultimodalHost):
         target = batch.target
         losses = {'loss_task': self.criterion(outputs.prediction, target)}
         for z in outputs.extras.get('side', ()):
-            scale = round(target.shape[1] / z.shape[2])
-            losses[f'loss_side_{scale}'] = self.criterion(z, nearest_labels(target, z.shape[2:]))
+            whole = self.side_target(target)
+            scale = round(whole.shape[1] / z.shape[2])
+            losses[f'loss_side_{scale}'] = self.criterion(z, nearest_labels(whole, z.shape[2:]))
         if self.aux:
             batch = batch.view(self.modalities)
-            for (m, z), rows in zip(self.unimodal(outputs).items(), batch.mask.unbind(1)):
+            for (m, z), rows in zip((self.unimodal(outputs) or {}).items(), batch.mask.unbind(1)):
                 losses[f'loss_aux_{m}'] = self.unimodal_loss(z, batch, rows)
         return losses
+
+    def side_target(self, target: Tensor) -> Tensor:
+        """The target of what side outputs cover."""
+        return target
 
     def unimodal_loss(self, prediction: Tensor, batch: Batch, rows: Tensor) -> Tensor:
         """The loss of logits (B, K, ...) over ``rows`` (B,), as if they were the batch."""

@@ -4,11 +4,12 @@ import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from registry import LOSSES, NECKS, InputError
-from zoo.batch import Batch
+from registry import LOSSES, NECKS, SCOPE, InputError
+from zoo.batch import Batch, Outputs
 from zoo.datasets import IGNORE
 from zoo.heads import FCN8s, build_map_head
 from zoo.rows import lone_values_allowed
@@ -76,9 +77,15 @@ class MapHost(LabelHost):
         """The batch with inputs whose sides are multiples of the coarsest map's reduction.
 
         Raises:
-            InputError: They are not, and the host does not pad.
+            InputError: They are not, and the host does not pad; or inputs of other channels, or of different sizes.
         """
         size = batch.inputs[self.modalities[0]].shape[2:]
+        for m, x in batch.inputs.items():
+            if x.shape[1:] != (self.in_chans[m], *size):
+                raise InputError(
+                    f'{m} must be (B, {self.in_chans[m]}, {size[0]}, {size[1]}), by in_chans and the first modality, '
+                    f'got {tuple(x.shape)}.'
+                )
         pad = [p - s for p, s in zip(self._padded(size), size)]
         if any(pad):
             padding = [0, pad[1], 0, pad[0]]
@@ -90,10 +97,31 @@ class MapHost(LabelHost):
             )
         return batch
 
+    def losses(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
+        """See `LabelHost`.
+
+        Raises:
+            InputError: The target is no labels of the size of the images.
+        """
+        expected, target = (len(outputs.prediction), *outputs.prediction.shape[2:]), batch.target
+        if not isinstance(target, Tensor) or target.dtype != torch.int64 or tuple(target.shape) != expected:
+            found = f'{target.dtype} {tuple(target.shape)}' if isinstance(target, Tensor) else type(target).__name__
+            raise InputError(
+                f'{type(self).__name__} trains on masks, int64 of (B, H, W) = {expected} as its images, got {found}. '
+                'Labels of a size of their own (inputs_only=True, or augment=False) are for testing.'
+            )
+        return super().losses(outputs, batch)
+
+    def side_target(self, target: Tensor) -> Tensor:
+        """Padded as the inputs are."""
+        size = target.shape[1:]
+        bottom, right = (p - s for p, s in zip(self._padded(size), size))
+        return F.pad(target, [0, right, 0, bottom], value=IGNORE) if bottom or right else target
+
     def predict_maps(self, maps: list[Tensor], size: Sequence[int]) -> tuple[Tensor, list[Tensor]]:
         """Logits (B, K, *size) of fused maps, and the side outputs that the head has in training."""
         lone = self.training and len(maps[-1]) == 1
-        with lone_values_allowed(self) if lone else nullcontext():
+        with lone_values_allowed(self.decoder) if lone else nullcontext():
             if self.neck is not None:
                 maps = self.neck(maps)
             logits = self.head(maps)
@@ -141,10 +169,13 @@ def common_reductions(encoders: Mapping[str, nn.Module]) -> list[int]:
 
 def dense_loss(loss: str | Mapping) -> dict:
     """A loss's config, told what to ignore where it can be."""
-    cfg = {'type': loss} if isinstance(loss, str) else dict(loss)
+    cfg = dict(loss) if isinstance(loss, Mapping) else {'type': loss}
     if 'losses' in cfg:  # a sum
         return {**cfg, 'losses': [dense_loss(part) for part in cfg['losses']]}
-    kind = str(cfg.get('type'))
-    if '.' not in kind and 'ignore_index' in inspect.signature(LOSSES.find(kind)).parameters:
-        cfg.setdefault('ignore_index', IGNORE)  # the wrappers of other libraries ignore it by themselves
+    kind = cfg.get('type')
+    if isinstance(kind, str):
+        kind = kind.removeprefix(f'{SCOPE}.')
+        kind = None if '.' in kind else LOSSES.find(kind)  # the wrappers of other libraries ignore it by themselves
+    if kind is not None and 'ignore_index' in inspect.signature(kind).parameters:
+        cfg.setdefault('ignore_index', IGNORE)
     return cfg

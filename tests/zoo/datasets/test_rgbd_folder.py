@@ -258,6 +258,19 @@ def test_empty_lines_and_carriage_returns_are_fine(root):
     NYUv2(root, size=16)[1]
 
 
+def test_a_list_may_begin_with_a_byte_order_mark(root):
+    (root / 'train.txt').write_bytes(b'\xef\xbb\xbf0003\n0004\n')
+    assert NYUv2(root).names == ['0003', '0004']
+
+
+def test_raw_depth_says_which_value_is_no_measurement(root):
+    assert NYUv2(root, depth_mode='raw').invalid == {'depth': 0}
+    assert NYUv2(root, depth_mode='raw', modalities=['rgb']).invalid == {}
+    assert NYUv2(root).invalid == {}
+    assert NYUv2.input_folders(depth_mode='raw') == {'rgb': 'rgb', 'depth': 'depth_raw'}
+    assert NYUv2.input_folders()['depth'] == 'depth'
+
+
 # ---- bad data
 
 
@@ -279,6 +292,14 @@ def test_an_empty_list_is_refused(root):
     (root / 'train.txt').write_text('\n \n')
     with pytest.raises(InputError, match=r'train\.txt: the list is empty'):
         NYUv2(root)
+
+
+@pytest.mark.parametrize('folder', ['rgb', 'depth', 'labels_40'])
+@pytest.mark.parametrize('allow_missing', [False, True])
+def test_a_missing_folder_is_named_whether_or_not_files_may_miss(root, folder, allow_missing):
+    (root / 'train' / folder).rename(root / 'elsewhere')
+    with pytest.raises(InputError, match=f'NYUv2: no folder .*train.{folder}'):
+        NYUv2(root, allow_missing=allow_missing)
 
 
 @pytest.mark.parametrize('folder', ['rgb', 'depth', 'labels_40'])

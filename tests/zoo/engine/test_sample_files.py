@@ -3,6 +3,7 @@
 import pytest
 
 from registry import InputError, NameNotFound
+from zoo.engine import sample_files
 from zoo.engine.sample_files import find_samples
 
 MODALITIES = ('rgb', 'depth', 'ir')
@@ -108,3 +109,26 @@ def test_an_empty_list_is_refused(tree):
     (tree('x') / 'list.txt').write_text('# nothing\n')
     with pytest.raises(InputError, match='the list is empty'):
         find_samples([tree('x') / 'list.txt'], MODALITIES)
+
+
+@pytest.mark.parametrize('there', [('depth', 'depth_raw'), ('depth_raw',), ('depth',)])
+def test_a_data_set_may_have_another_name_for_a_folder(tmp_path, there):
+    for folder in ('rgb', *there):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / 'a.png').touch()
+    folders = {'rgb': 'rgb', 'depth': 'depth_raw'}
+    expected = 'depth_raw' if 'depth_raw' in there else 'depth'
+    for path in (tmp_path, tmp_path / 'rgb' / 'a.png', tmp_path / expected / 'a.png'):
+        (found,) = find_samples([path], ['rgb', 'depth'], folders)
+        assert {m: f.resolve().parent.name for m, f in found.files.items()} == {'rgb': 'rgb', 'depth': expected}
+
+
+def test_a_folder_is_listed_once_for_all_its_files(tmp_path, monkeypatch):
+    for folder in ('rgb', 'depth'):
+        (tmp_path / folder).mkdir()
+        for name in 'abcd':
+            (tmp_path / folder / f'{name}.png').touch()
+    listed = []
+    monkeypatch.setattr(sample_files, '_by_stem', lambda p, f=sample_files._by_stem: listed.append(p) or f(p))
+    assert len(find_samples(sorted((tmp_path / 'rgb').iterdir()), ['rgb', 'depth'])) == 4
+    assert len(listed) == 1

@@ -9,6 +9,7 @@ from registry import InputError, NameNotFound
 from zoo.datasets import IGNORE
 from zoo.engine.cost import host_cost
 from zoo.hosts import EncoderDecoder
+from zoo.losses import CrossEntropyLoss
 
 MODALITIES = ('rgb', 'depth')
 
@@ -195,3 +196,44 @@ def test_subsets_are_refused_from_one_encoding(monkeypatch):
     masks = torch.tensor([[True, False], [False, True], [True, True]])
     assert len([o for o in host.run_subsets(batch, masks) if o is not None]) == 3
     assert calls == ['rgb', 'depth']
+
+
+@pytest.mark.parametrize(
+    'loss',
+    [
+        'CrossEntropyLoss',
+        'cross_entropy_loss',
+        'zoo.CrossEntropyLoss',
+        CrossEntropyLoss,
+        dict(type=CrossEntropyLoss),
+        dict(type='WeightedSum', losses=['zoo.CrossEntropyLoss', dict(type='smp.DiceLoss', mode='multiclass')]),
+    ],
+    ids=str,
+)
+def test_every_spelling_of_a_loss_ignores_what_has_no_label(loss):
+    assert build(loss=loss)(**data(), mode='loss')['loss_task'].isfinite()
+
+
+@pytest.mark.parametrize(
+    ('change', 'match'),
+    [
+        (lambda t: t[:, :16], r'int64 of \(B, H, W\) = \(3, 32, 64\).*got torch.int64 \(3, 16, 64\)'),
+        (lambda t: t.float(), 'got torch.float32'),
+        (lambda t: list(t), 'got list'),
+        (lambda t: None, 'got NoneType'),
+    ],
+)
+def test_targets_that_are_no_masks_of_the_images_are_refused(change, match):
+    batch = data()
+    with pytest.raises(InputError, match=match):
+        build()(batch['inputs'], target=change(batch['target']), mode='loss')
+
+
+def test_inputs_of_other_sizes_or_channels_are_refused():
+    x = data()['inputs']
+    with pytest.raises(InputError, match=r'depth must be \(B, 1, 32, 64\).*got \(3, 1, 32, 32\)'):
+        build()({**x, 'depth': x['depth'][..., :32]})
+    with pytest.raises(InputError, match=r'depth must be \(B, 1, 32, 64\).*got \(3, 3, 32, 64\)'):
+        build()({'rgb': x['rgb'], 'depth': x['rgb']})
+    with pytest.raises(InputError, match='num_classes must be at least 1, got 0'):
+        build(num_classes=0)

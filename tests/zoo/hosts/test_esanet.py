@@ -277,3 +277,60 @@ def test_mistakes(arguments, match):
 def test_sizes_that_do_not_fit_are_refused_in_words():
     with pytest.raises(InputError, match=r'ESANet takes images whose sides are multiples of 32, got 50x96'):
         build()(data(height=50)['inputs'])
+
+
+@pytest.mark.parametrize('absent', [*MODALITIES, 'both in turn'])
+@pytest.mark.parametrize('encode_on', ['present', 'dense'])
+def test_no_parameter_is_without_gradient_whatever_a_batch_lacks(absent, encode_on):
+    host = build(encode_on=encode_on)  # its decoder does not use the finest map: only the trunk goes on from it
+    present = torch.tensor([[m != absent for m in MODALITIES]] * 2)
+    if absent == 'both in turn':
+        present = torch.tensor([[True, False], [False, True]])
+    losses = host(**data(size=2), present=present, mode='loss')
+    sum(losses.values()).backward()
+    assert not [n for n, p in host.named_parameters() if p.grad is None]
+    if absent in MODALITIES:
+        assert not any(p.grad.any() for p in host.branch(absent))
+
+
+def test_losses_without_gradients_and_without_a_modality():
+    host, x = build(aux_heads=True), data()
+    present = torch.tensor([[True, False]] * 3)
+    with torch.no_grad():
+        assert {'loss_aux_rgb', 'loss_aux_depth'} <= host(**x, present=present, mode='loss').keys()
+        assert 'loss_task' in host.eval()(**x, present=present, mode='loss')
+
+
+def test_side_outputs_are_trained_on_labels_padded_like_the_inputs():
+    host, x = build(pad_to=32), data(height=90, width=96)
+    x['target'][:] = (torch.arange(90) >= 80)[:, None]
+    host.criterion = Spy()
+    losses = host(**x, mode='loss')
+    assert list(losses) == ['loss_task', 'loss_side_8', 'loss_side_16', 'loss_side_32']
+    whole = F.pad(x['target'], (0, 0, 0, 6), value=IGNORE)
+    for found, step in zip(host.criterion.targets[1:], (8, 16, 32)):
+        assert torch.equal(found, whole[:, ::step, ::step])
+
+
+class Spy(torch.nn.Module):
+    """A loss that keeps its targets."""
+
+    def __init__(self):
+        super().__init__()
+        self.targets = []
+
+    def forward(self, prediction, target):
+        self.targets.append(target)
+        return prediction.sum()
+
+
+def test_in_eval_dropped_rows_are_not_encoded_even_where_training_encodes_all():
+    host = build(encode_on='all').eval()
+    calls = []
+    forward = host.encoders['depth'].model.layer4.forward
+    host.encoders['depth'].model.layer4.forward = lambda x: calls.append(len(x)) or forward(x)
+    batch = host.make_batch(**data())
+    masks = torch.tensor([[True, False], [False, True], [True, True]])
+    with torch.no_grad():
+        assert len([o for o in host.run_subsets(batch, masks) if o is not None]) == 3
+    assert calls == [3, 3]

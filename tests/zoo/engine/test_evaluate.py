@@ -1,0 +1,73 @@
+"""What must fit between a host and its data, found before anything runs."""
+
+import warnings
+from types import SimpleNamespace
+
+import pytest
+
+import zoo
+from registry import InputError, NameNotFound
+from zoo.datasets.transforms import RandomCrop, RandomFlip, RandomRotation, Resize
+from zoo.engine.evaluate import check_dataset, delivered_size
+from zoo.engine.runner import check_disjoint
+
+
+def host(**arguments):
+    return zoo.create_host(
+        'encoder_decoder',
+        modalities=['rgb', 'depth'],
+        num_classes=4,
+        in_chans={'rgb': 3, 'depth': 1},
+        encoder='test_resnet',
+        **arguments,
+    )
+
+
+def data(**arguments):
+    return SimpleNamespace(**{'modalities': ('rgb', 'depth'), 'transforms': [], **arguments})
+
+
+@pytest.mark.parametrize(
+    ('transforms', 'size'),
+    [
+        ([], (50, 64)),
+        ([Resize((32, 64))], (32, 64)),
+        ([Resize(70), RandomCrop((32, 48)), RandomFlip()], (32, 48)),
+        ([Resize(64), RandomRotation(10, canvas=0.8)], None),
+        ([Resize(64), lambda sample: sample], (64, 64)),
+    ],
+)
+def test_the_delivered_size_is_that_of_the_last_transform_that_says_one(transforms, size):
+    assert delivered_size(data(size=(50, 64), transforms=transforms)) == size
+
+
+def test_sizes_that_the_host_can_not_take_are_found_before_training():
+    with pytest.raises(InputError, match=r'val_dataloader: images of 50x64.*multiples of 32.*pad_to=32'):
+        check_dataset(host(), data(size=(50, 64)), 'val_dataloader')
+    check_dataset(host(pad_to=32), data(size=(50, 64)), 'val_dataloader')
+    check_dataset(host(), data(size=(64, 96)), 'val_dataloader')
+    check_dataset(host(), data(), 'val_dataloader')
+
+
+def test_raw_data_without_a_mark_for_its_holes_are_spoken_of():
+    raw = data(invalid={'depth': 0})
+    with pytest.warns(UserWarning, match=r'depth is 0 where nothing was measured.*invalid=dict\(depth=0\)'):
+        check_dataset(host(), raw, 'train_dataloader')
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        check_dataset(host(data_preprocessor={'invalid': {'depth': 0}}), raw, 'train_dataloader')
+        check_dataset(host(), data(), 'train_dataloader')
+
+
+def test_a_mistyped_modality_of_the_preprocessor_is_found():
+    with pytest.raises(NameNotFound, match='dpth'):
+        check_dataset(host(data_preprocessor={'invalid': {'dpth': 0}}), data(), 'train_dataloader')
+
+
+def test_training_samples_can_not_validate():
+    training = SimpleNamespace(list='train.txt', names=['0003', '0004'])
+    check_disjoint(training, SimpleNamespace(list='train.txt', names=['0005']))
+    check_disjoint(training, SimpleNamespace(list='test.txt', names=['0003']))
+    check_disjoint(SimpleNamespace(), SimpleNamespace())
+    with pytest.raises(InputError, match=r"1 samples of train.txt .*such as '0004'.*val_fraction"):
+        check_disjoint(training, SimpleNamespace(list='train.txt', names=['0004', '0005']))
