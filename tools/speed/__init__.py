@@ -13,7 +13,7 @@ from rich.table import Table
 from zoo.engine.checkpoint import write_text
 from zoo.engine.grid import hardware
 
-from . import evaluation, frequency_ratio, plugin_steps, running
+from . import evaluation, frequency_ratio, loading, plugin_steps, running, segmentation
 
 SUITES = {
     'plugins': (
@@ -28,6 +28,19 @@ SUITES = {
     'sweep': (evaluation.measure_sweep, 'Modality sweep, three ResNet-18 branches at 112x112 (aim: 1.3)'),
     'rows': (evaluation.measure_rows, 'Selecting present rows against encoding all, forward and backward'),
     'runner': (running.measure, 'One epoch on DigitScenes (aim: 1.05)'),
+    'esanet': (
+        segmentation.measure_esanet,
+        'ESANet at 480x640 against a plain convolution; ratio: of the ms / GMAC (aim: less time and memory than its '
+        'reference implementation, in one run with that)',
+    ),
+    'segmentation_sweep': (
+        segmentation.measure_sweep,
+        'Modality sweep of the generic segmentation host, DeepLabV3+ on two ResNet-18 at 480x640 (aim: 1.3)',
+    ),
+    'loading': (
+        loading.measure,
+        'Loading NYUv2 while ESANet R34-NBt1D trains, batch 4 (aim: next to no time spent waiting with workers)',
+    ),
 }
 FOLDER = Path('results/speed')
 

@@ -195,11 +195,14 @@ def sweep(
     with host.aside(training=False), torch.inference_mode():
         for data in track(loader, title):
             batch = host.make_batch(**host.data_preprocessor(data, False)).view(host.modalities)
-            for i, outputs in enumerate(host.run_subsets(batch, masks)):
+            results = host.run_subsets(batch, masks)
+            for i in range(len(masks)):
+                outputs = next(results)  # `enumerate` and `zip` would hold it until they have the next one
                 rows = (batch.present & masks[i]).any(1)
                 counts[i] += rows.sum()
                 if outputs is not None:
                     metrics[i].update(outputs, batch if rows.all() else batch.select(rows))
+                del outputs  # and so would this name: one subset's logits are enough in memory
     counts = all_reduce_sum(counts.to(host.device)).tolist()
     values = [{k: _plain(v) for k, v in m.compute().items()} for m in metrics]
     classes = getattr(getattr(getattr(loader, 'dataset', None), 'dataset', None), 'classes', None) or ()

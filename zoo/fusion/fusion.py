@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -60,11 +61,7 @@ class Fusion(nn.Module):
         Returns:
             (B, out_channels) or (B, out_channels, ...).
         """
-        kept = {}
-        for m, here in zip(self.modalities, mask.unbind(1)):
-            x = features[m]
-            kept[m] = x.where(here.view(-1, *[1] * (x.ndim - 1)), x.new_zeros(()))
-        return self.merge(kept, mask)
+        return self.merge({m: keep(features[m], here) for m, here in zip(self.modalities, mask.unbind(1))}, mask)
 
     def merge(self, features: dict[str, Tensor], mask: Tensor) -> Tensor:
         """Fuse features that are already zero where absent."""
@@ -85,3 +82,15 @@ class Fusion(nn.Module):
     def project(self, out_channels: int) -> nn.ModuleDict:
         """One pointwise layer for each modality, to a common width."""
         return nn.ModuleDict({m: Pointwise(c, out_channels) for m, c in self.channels.items()})
+
+
+def keep(x: Tensor, here: Tensor) -> Tensor:
+    """``x`` (B, ...) with zeros in the rows that are not ``here`` (B,); itself where all of them visibly are."""
+    if readable(here) and here.all():
+        return x
+    return x.where(here.view(-1, *[1] * (x.ndim - 1)), x.new_zeros(()))
+
+
+def readable(mask: Tensor) -> bool:
+    """Whether looking into a mask costs nothing: on a CPU, unless a graph for other masks is being made."""
+    return mask.device.type == 'cpu' and not torch.compiler.is_compiling()

@@ -69,7 +69,9 @@ class SmpHead(nn.Module):
         try:
             model = cls(classes=num_classes, **arguments, **kwargs)
         except (TypeError, ValueError, KeyError, AssertionError) as error:
-            raise InputError(f'smp.{decoder} can not be built for maps of {reductions}: {error}') from error
+            raise InputError(
+                f'smp.{decoder} can not be built with {kwargs} for maps of 1/{reductions}: {error}'
+            ) from error
         self.decoder, self.segmentation_head = model.decoder, model.segmentation_head
         self.reductions = reductions
 
