@@ -151,7 +151,8 @@ MISTAKES = {
     'test_cfg': (('test_cfg.subset=full',), "'subset'. Did you mean 'subsets'"),
     'scheduler type': (('param_scheduler=StepLR',), 'param_scheduler is dict(type=NAME'),
     'plugin value type': (('--plugins', 'MWAM(momentum=high)'), 'The plugin MWAM can not be built'),
-    'host value type': (('model.num_classes=ten',), 'The head LinearHead can not be built'),
+    'host value type': (('model.num_classes=ten',), "num_classes must be an integer of at least 1, got 'ten'"),
+    'part value type': (('model.fusion.out_channels=wide',), 'The fusion Attention can not be built'),
     'nan': (('train_dataloader.dataset.bad=infinite',), 'ToyScenes[3]: rgb holds NaN or Inf'),
     'nan in a worker': (
         ('train_dataloader.dataset.bad=infinite', 'train_dataloader.num_workers=1'),

@@ -39,8 +39,8 @@ class LabelHost(MultimodalHost):
         encode_on: str,
     ) -> None:
         super().__init__(modalities, data_preprocessor, encode_on)
-        if num_classes < 1:
-            raise InputError(f'num_classes must be at least 1, got {num_classes}.')
+        if not isinstance(num_classes, int) or num_classes < 1:
+            raise InputError(f'num_classes must be an integer of at least 1, got {num_classes!r}.')
         self.in_chans = for_each(in_chans, self.modalities, 'in_chans')
         self.num_classes = num_classes
         self.criterion = LOSSES.build(loss)

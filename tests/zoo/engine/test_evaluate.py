@@ -69,5 +69,6 @@ def test_training_samples_can_not_validate():
     check_disjoint(training, SimpleNamespace(list='train.txt', names=['0005']))
     check_disjoint(training, SimpleNamespace(list='test.txt', names=['0003']))
     check_disjoint(SimpleNamespace(), SimpleNamespace())
+    check_disjoint(SimpleNamespace(names=['0003']), SimpleNamespace(names=['0003']))  # of nobody knows which list
     with pytest.raises(InputError, match=r"1 samples of train.txt .*such as '0004'.*val_fraction"):
         check_disjoint(training, SimpleNamespace(list='train.txt', names=['0004', '0005']))

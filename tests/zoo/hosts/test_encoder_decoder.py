@@ -235,5 +235,5 @@ def test_inputs_of_other_sizes_or_channels_are_refused():
         build()({**x, 'depth': x['depth'][..., :32]})
     with pytest.raises(InputError, match=r'depth must be \(B, 1, 32, 64\).*got \(3, 3, 32, 64\)'):
         build()({'rgb': x['rgb'], 'depth': x['rgb']})
-    with pytest.raises(InputError, match='num_classes must be at least 1, got 0'):
+    with pytest.raises(InputError, match='num_classes must be an integer of at least 1, got 0'):
         build(num_classes=0)
