@@ -88,7 +88,7 @@ def test_an_encoder_may_be_built_with_channels_of_its_own():
         ({'fusion': {'type': 'Sum', 'channels': 3}}, InputError, 'channels of the fusion Sum can not be chosen'),
         ({'head': 'Linear'}, NameNotFound, "No head named 'Linear'. Did you mean 'LinearHead'"),
         ({'loss': 'CrossEntropy'}, NameNotFound, "Did you mean 'CrossEntropyLoss'"),
-        ({'num_classes': 0}, InputError, 'num_classes must be at least 1, got 0'),
+        ({'num_classes': 0}, InputError, 'num_classes must be an integer of at least 1, got 0'),
     ],
 )
 def test_arguments_that_do_not_fit_are_refused(arguments, error, message):
