@@ -1,4 +1,4 @@
-"""The generic host on the masks of DigitScenes: some two minutes on a CPU."""
+"""The generic host on the masks of DigitScenes: some four minutes on one CPU thread."""
 
 _base_ = [
     '../_base_/datasets/digitscenes_masks.py',
