@@ -232,7 +232,7 @@ class MWAM(BranchScaler):
             )
         weighted = {}
         for i, (m, key) in enumerate(zip(host.modalities, keys)):
-            auxiliary = losses[key] if key in losses else host.unimodal_loss(predictions[m], batch, batch.mask[:, i])
+            auxiliary = losses[key] if key in losses else host.unimodal_loss(predictions[m], batch, batch.present[:, i])
             weighted[key] = k[i].to(auxiliary.dtype) * auxiliary
         return {**losses, **weighted}
 

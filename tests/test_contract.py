@@ -480,7 +480,7 @@ def test_a_host_keeps_what_it_offers(case):
         return
     predictions = host.unimodal(outputs)
     assert list(predictions) == list(host.modalities)
-    for m, rows in zip(host.modalities, batch.mask.T):
+    for m, rows in zip(host.modalities, batch.present.T):
         mean = host.unimodal_loss(predictions[m], batch, rows)
         assert mean.shape == ()
         assert_finite(mean)

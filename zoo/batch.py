@@ -119,19 +119,21 @@ class Features(dict):
 
     Attributes:
         size: (H, W, ...) of the input of the host's first modality.
+        present: (B, M) bool on the CPU: whose features these are, the others' are zero; None where nobody said.
         encoded: The features before plugins acted on them; None where none did.
     """
 
     size: tuple[int, ...] = ()
+    present: Tensor | None = None
     encoded: 'Features | None' = None
 
     @classmethod
-    def of(cls, features: Mapping[str, Any], size: Sequence[int]) -> 'Features':
-        """Wrap a mapping; a `Features` keeps the size it has."""
+    def of(cls, features: Mapping[str, Any], size: Sequence[int], present: Tensor | None = None) -> 'Features':
+        """Wrap a mapping; a `Features` keeps what it knows."""
         if isinstance(features, cls):
             return features
         wrapped = cls(features)
-        wrapped.size = tuple(size)
+        wrapped.size, wrapped.present = tuple(size), present
         return wrapped
 
     def level(self, index: int) -> dict[str, Tensor]:
@@ -145,7 +147,8 @@ class Features(dict):
         def pick(x: Tensor) -> Tensor:
             return x.index_select(0, index.to(x.device, non_blocking=True))
 
-        return Features.of({m: tree_map_only(Tensor, pick, f) for m, f in self.items()}, self.size)
+        present = None if self.present is None else self.present[index]
+        return Features.of({m: tree_map_only(Tensor, pick, f) for m, f in self.items()}, self.size, present)
 
 
 class Outputs(NamedTuple):

@@ -89,6 +89,10 @@ class MultimodalHost(BaseModel):
         """Turn fused features into the prediction."""
         raise NotImplementedError
 
+    def postprocess(self, outputs: Outputs) -> Outputs:
+        """What metrics and pictures take: the outputs with the prediction in its final form, boxes for instance."""
+        return outputs
+
     def losses(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
         """The task's losses, ``{'loss_task': scalar, ...}``; every key with "loss" in it is added up."""
         raise NotImplementedError
@@ -102,8 +106,8 @@ class MultimodalHost(BaseModel):
         return None
 
     def unimodal_loss(self, prediction: Any, batch: Batch, rows: Tensor) -> Tensor:
-        """The task's loss of one unimodal prediction, averaged over the samples of ``rows`` (B,), on the device; a zero
-        with a gradient path where there is none."""
+        """The task's loss of one unimodal prediction over ``rows``, (B,) bool on the CPU, as if these samples were the
+        batch; a zero with a gradient path where there is none."""
         raise NotImplementedError
 
     def sample_losses(self, outputs: Outputs, batch: Batch) -> Tensor:
@@ -124,8 +128,10 @@ class MultimodalHost(BaseModel):
         return getattr(self, 'encoders', {}).values()
 
     def blank(self, modality: str, batch: Batch) -> Tensor:
-        """A zero input for a modality that the batch does not carry at all."""
-        raise NotImplementedError
+        """A zero input for a modality that the batch does not carry at all, without memory of its own: of the size of
+        the others, and of ``in_chans`` channels, which a host of another kind of input overrides."""
+        other = next(iter(batch.inputs.values()))
+        return other.new_zeros(()).expand(len(batch), self.in_chans[modality], *other.shape[2:])
 
     # ---- the road of a batch
 
@@ -145,7 +151,8 @@ class MultimodalHost(BaseModel):
             inputs: Modality to tensor (B, C, ...).
             present: (B, M) bool; all given modalities when None.
             target: Needed by ``mode='loss'``.
-            mode: ``'tensor'`` returns the prediction, ``'predict'`` the `Outputs`, ``'loss'`` a dict of losses.
+            mode: ``'tensor'`` returns the prediction, ``'predict'`` the `Outputs` with it in its final form
+                (`postprocess`), ``'loss'`` a dict of losses.
             modalities: The names of the columns of ``present``; the host's own when None.
             info: One dict for each sample.
 
@@ -158,7 +165,7 @@ class MultimodalHost(BaseModel):
         if mode not in ('tensor', 'predict'):
             raise unknown_name('mode', mode, ('tensor', 'predict', 'loss'))
         outputs = self.run(batch)
-        return outputs.prediction if mode == 'tensor' else outputs
+        return outputs.prediction if mode == 'tensor' else self.postprocess(outputs)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Losses of a training batch, with the plugins at their points."""
@@ -177,7 +184,7 @@ class MultimodalHost(BaseModel):
 
     def features(self, batch: Batch) -> Features:
         """Encode a batch whose columns are the host's, and let the plugins act on the features."""
-        return self._on_features(batch, Features.of(self.encode(batch), self._size(batch)))
+        return self._on_features(batch, self._encoded(batch))
 
     def run_features(self, features: Mapping[str, Any], present: Tensor) -> Outputs:
         """Fuse and decode features that are already computed, with ``present`` (B, M) instead of their own."""
@@ -199,7 +206,7 @@ class MultimodalHost(BaseModel):
         if not self.separable:
             features = None
         elif features is None:
-            features = Features.of(self.encode(batch), self._size(batch))
+            features = self._encoded(batch)
         else:
             features = features if features.encoded is None else features.encoded
         for mask in masks:
@@ -300,6 +307,11 @@ class MultimodalHost(BaseModel):
                 module.training = True
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """Plain values that a result can not be read without: how an absent modality is represented, for instance."""
+        return {}
+
+    @property
     def device(self) -> torch.device:
         """Where the parameters live."""
         return next(self.parameters()).device
@@ -380,14 +392,16 @@ class MultimodalHost(BaseModel):
     def _on_features(self, batch: Batch, features: Features) -> Features:
         encoded = features
         for plugin in self.acting('on_features'):
-            given = Features.of(dict(features), encoded.size)  # a copy, or `encoded` could be changed in place
-            features = Features.of(plugin.on_features(self, batch, given), encoded.size)
+            # a copy, or `encoded` could be changed in place
+            given = Features.of(dict(features), encoded.size, encoded.present)
+            features = Features.of(plugin.on_features(self, batch, given), encoded.size, encoded.present)
         if features is not encoded:
             features.encoded = encoded
         return features
 
-    def _size(self, batch: Batch) -> tuple[int, ...]:
-        return tuple(batch.inputs[self.modalities[0]].shape[2:])
+    def _encoded(self, batch: Batch) -> Features:
+        size = tuple(batch.inputs[self.modalities[0]].shape[2:])
+        return Features.of(self.encode(batch), size, batch.present)
 
 
 @contextmanager

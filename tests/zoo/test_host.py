@@ -751,7 +751,16 @@ def test_the_size_is_that_of_the_first_modality_of_the_host():
     host = Pyramid(['rgb', 'depth'])
     small, large = torch.randn(2, 2, 5, 7), torch.randn(2, 2, 9, 11)
     for inputs in ({'rgb': large, 'depth': small}, {'depth': small, 'rgb': large}):
-        assert host._size(host.make_batch(inputs)) == (9, 11)
+        assert host.features(host.make_batch(inputs)).size == (9, 11)
+
+
+def test_features_say_whose_they_are():
+    host = Pyramid(['rgb', 'depth'])
+    present = torch.tensor([[True, True], [False, True]])
+    batch = host.make_batch({m: torch.randn(2, 2, 5, 7) for m in host.modalities}, present)
+    features = host.run(batch).features
+    assert torch.equal(features.present, present)
+    assert torch.equal(features.select(torch.tensor([False, True])).present, present[1:])
 
 
 def test_the_preprocessor_is_built_from_its_arguments():

@@ -1,5 +1,6 @@
 """One parameter group for each branch, and an optimiser wrapper for mixed precision that puts rates back."""
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -7,28 +8,55 @@ from typing import Any
 import torch
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from registry import OPTIM_WRAPPERS, OPTIMIZERS, InputError, unknown_name
 from zoo.host import MultimodalHost
 
+DECAY = ('norm_decay_mult', 'bias_decay_mult')
 DTYPES = {'float16': torch.float16, 'bfloat16': torch.bfloat16}
 
 
-def parameter_groups(host: MultimodalHost) -> list[dict[str, Any]]:
+def parameter_groups(
+    host: MultimodalHost, norm_decay_mult: float = 1.0, bias_decay_mult: float = 1.0
+) -> list[dict[str, Any]]:
     """One group for each branch (``group['branch']`` names the modality) and one, last, for the rest.
 
-    A parameter in two branches is shared and goes to the rest. Empty groups are left out.
+    A parameter in two branches is shared and goes to the rest. Empty groups are left out. Where norm layers or biases
+    decay otherwise than weights do, each of these groups is split, and the parts say their ``decay_mult``.
+
+    Args:
+        host: Whose parameters.
+        norm_decay_mult: What the weight decay of norm layers' parameters is multiplied by.
+        bias_decay_mult: The same for the biases of other layers.
     """
     owners: dict[nn.Parameter, list[str]] = {}
     for m in host.modalities:
         for parameter in host.branch(m):
             owners.setdefault(parameter, []).append(m)
-    groups: dict[str, list[nn.Parameter]] = {m: [] for m in (*host.modalities, '')}
+    multipliers = (1.0, norm_decay_mult, bias_decay_mult)
+    groups: dict[tuple[str, float], list[nn.Parameter]] = {
+        (m, k): [] for m in (*host.modalities, '') for k in dict.fromkeys(multipliers)
+    }
+    kinds = _decay_kinds(host)
     for parameter in host.parameters():
         if parameter.requires_grad:
             names = owners.get(parameter, [])
-            groups[names[0] if len(names) == 1 else ''].append(parameter)
-    return [{'params': p, 'branch': m or None} for m, p in groups.items() if p]
+            groups[names[0] if len(names) == 1 else '', multipliers[kinds.get(parameter, 0)]].append(parameter)
+    return [
+        {'params': p, 'branch': m or None, **({} if k == 1 else {'decay_mult': k})} for (m, k), p in groups.items() if p
+    ]
+
+
+def _decay_kinds(host: MultimodalHost) -> dict[nn.Parameter, int]:
+    """1 for the parameters of norm layers, 2 for other biases."""
+    kinds = {}
+    for module in host.modules():
+        norm = isinstance(module, (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.LocalResponseNorm, nn.RMSNorm))
+        for name, parameter in module.named_parameters(recurse=False):
+            if norm or name.endswith('bias'):
+                kinds[parameter] = 1 if norm else 2
+    return kinds
 
 
 @OPTIM_WRAPPERS.register_module()
@@ -117,14 +145,24 @@ class BranchOptimWrapper(OptimWrapper):
 def build_optim_wrapper(host: MultimodalHost, cfg: Mapping[str, Any]) -> BranchOptimWrapper:
     """From ``dict(optimizer=dict(type='SGD', lr=...), clip_grad=..., accumulative_counts=..., dtype=...)``.
 
-    Plugins act on the gradients in a hook right before each real step of the optimiser.
+    Plugins act on the gradients in a hook right before each real step of the optimiser. Of mmengine's
+    ``paramwise_cfg`` the entries ``norm_decay_mult`` and ``bias_decay_mult`` are known, see `parameter_groups`.
     """
     cfg = {'type': 'BranchOptimWrapper', **cfg}
+    multipliers = dict(cfg.pop('paramwise_cfg', None) or {})
+    for name, value in multipliers.items():
+        if name not in DECAY:
+            raise unknown_name('entry of paramwise_cfg', name, DECAY)
+        if not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+            raise InputError(f'{name} of paramwise_cfg must be a number of at least 0, got {value!r}.')
     if 'optimizer' not in cfg:
         raise InputError(f'optim_wrapper needs "optimizer", for instance dict(type="SGD", lr=0.1); got {sorted(cfg)}.')
     try:
-        optimizer = OPTIMIZERS.build(cfg.pop('optimizer'), params=parameter_groups(host))
+        optimizer = OPTIMIZERS.build(cfg.pop('optimizer'), params=parameter_groups(host, **multipliers))
     except (TypeError, ValueError) as error:
         raise InputError(f'The optimiser can not be built: {error}') from None
+    for group in optimizer.param_groups:
+        if 'decay_mult' in group:
+            group['weight_decay'] *= group.pop('decay_mult')
     optimizer.register_step_pre_hook(lambda optimizer, args, kwargs: host.on_gradients(optimizer))
     return OPTIM_WRAPPERS.build(cfg, optimizer=optimizer)

@@ -57,7 +57,7 @@ class LabelHost(MultimodalHost):
             losses[f'loss_side_{scale}'] = self.criterion(z, nearest_labels(whole, z.shape[2:]))
         if self.aux:
             batch = batch.view(self.modalities)
-            for (m, z), rows in zip((self.unimodal(outputs) or {}).items(), batch.mask.unbind(1)):
+            for (m, z), rows in zip((self.unimodal(outputs) or {}).items(), batch.present.unbind(1)):
                 losses[f'loss_aux_{m}'] = self.unimodal_loss(z, batch, rows)
         return losses
 
@@ -67,6 +67,7 @@ class LabelHost(MultimodalHost):
 
     def unimodal_loss(self, prediction: Tensor, batch: Batch, rows: Tensor) -> Tensor:
         """The loss of logits (B, K, ...) over ``rows`` (B,), as if they were the batch."""
+        rows = rows.to(prediction.device, non_blocking=True)
         sums, weights = self._loss_sums(prediction, batch.target)
         return sums.masked_fill(~rows, 0).sum() / over(weights.masked_fill(~rows, 0).sum())
 
@@ -86,11 +87,6 @@ class LabelHost(MultimodalHost):
     def training_only(self) -> Iterator[nn.Parameter]:
         """The auxiliary heads."""
         return self.aux.parameters()
-
-    def blank(self, modality: str, batch: Batch) -> Tensor:
-        """Zeros of the size of the others, without memory of their own."""
-        other = next(iter(batch.inputs.values()))
-        return other.new_zeros(()).expand(len(batch), self.in_chans[modality], *other.shape[2:])
 
     def _loss_sums(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """For each sample the sum of its elements' losses, and of what they count in the mean: (B,), (B,)."""

@@ -136,3 +136,36 @@ def test_a_skipped_step_keeps_the_window_open(host):
     assert wrapper.window_open  # what plugins summed up waits for the next step; a checkpoint would lose it
     wrapper.update_params(loss(host))
     assert not wrapper.window_open
+
+
+def test_norms_and_biases_can_decay_otherwise(host):
+    decay = {'norm_decay_mult': 0, 'bias_decay_mult': 0.5}
+    config = {'optimizer': {**SGD, 'weight_decay': 0.1}, 'paramwise_cfg': decay}
+    groups = build_optim_wrapper(host, config).optimizer.param_groups
+    found = {p: (g['branch'], g['weight_decay']) for g in groups for p in g['params']}
+    assert len(found) == len(list(host.parameters())) == sum(len(g['params']) for g in groups)
+    conv, norm = host.encoders['a'].model.conv1[:2]
+    assert found[conv.weight] == ('a', 0.1)
+    assert found[norm.weight] == found[norm.bias] == ('a', 0)
+    assert found[host.head.weight] == (None, 0.1)
+    assert found[host.head.bias] == (None, 0.05)
+
+
+def test_weights_that_decay_alike_share_a_group(host):
+    decay = {'norm_decay_mult': 0, 'bias_decay_mult': 0}
+    config = {'optimizer': {'type': 'AdamW', 'lr': 0.1}, 'paramwise_cfg': decay}
+    groups = build_optim_wrapper(host, config).optimizer.param_groups
+    assert [g['branch'] for g in groups] == ['a', 'a', 'b', 'b', None, None]
+    assert [g['weight_decay'] for g in groups][1::2] == [0] * 3
+
+
+@pytest.mark.parametrize(
+    ('given', 'message'),
+    [
+        ({'norm_decay_mul': 0}, "No entry of paramwise_cfg named 'norm_decay_mul'. Did you mean 'norm_decay_mult'"),
+        ({'bias_decay_mult': -1}, 'must be a number of at least 0, got -1'),
+    ],
+)
+def test_other_multipliers_are_refused(host, given, message):
+    with pytest.raises((InputError, NameNotFound), match=message):
+        build_optim_wrapper(host, {'optimizer': SGD, 'paramwise_cfg': given})
