@@ -22,12 +22,14 @@ REQUIRED = [
     'pyyaml>=6',
     'scikit-learn>=1.5',
     'scipy>=1.15',
+    'torchmetrics>=1.8',
+    'faster-coco-eval>=1.6.5',
     'matplotlib>=3.9',
     'opencv-python>=4.14',  # mmengine imports it without asking for it
     'rich>=13.7',
     'tensorboard>=2.18',
 ]
-DETECTION = ['ultralytics>=8.3.40']  # AGPL-3.0: see "Licences" in the README
+YOLO = ['ultralytics>=8.4.190,<8.5']  # AGPL-3.0: see "Licences" in the README; its internals are no stable API
 NYUV2 = ['h5py>=3.11']  # only tools/prepare_nyuv2.py reads HDF5
 DEV = ['pytest>=8', 'pytest-timeout>=2.3', 'ruff==0.17.*', 'pre-commit>=4']
 
@@ -41,7 +43,7 @@ setup(
     python_requires='>=3.10',
     packages=find_packages(include=['registry', 'registry.*', 'zoo', 'zoo.*', 'plugins', 'plugins.*']),
     install_requires=REQUIRED,
-    extras_require={'detection': DETECTION, 'nyuv2': NYUV2, 'dev': DEV, 'all': DETECTION + NYUV2 + DEV},
+    extras_require={'yolo': YOLO, 'nyuv2': NYUV2, 'dev': DEV, 'all': YOLO + NYUV2 + DEV},
     classifiers=[
         'Programming Language :: Python :: 3',
         'Topic :: Scientific/Engineering :: Artificial Intelligence',

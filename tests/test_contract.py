@@ -7,6 +7,7 @@ import importlib.util
 import inspect
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
@@ -111,6 +112,8 @@ def bare_cases() -> list[Case]:
     """Every host with every fusion block that it takes."""
     cases = []
     for host in ours(HOSTS):
+        if (package := getattr(recipe(host), 'REQUIRES', None)) and find_spec(package) is None:
+            continue
         takes = 'fusion' in inspect.signature(HOSTS.find(host)).parameters
         fusions = getattr(recipe(host), 'FUSIONS', ours(FUSIONS)) if takes else [None]
         if not any(callable(v) for v in vars(HOSTS.find(host)).values()):  # another name of its parent

@@ -400,8 +400,10 @@ class MultimodalHost(BaseModel):
         return features
 
     def _encoded(self, batch: Batch) -> Features:
-        size = tuple(batch.inputs[self.modalities[0]].shape[2:])
-        return Features.of(self.encode(batch), size, batch.present)
+        return Features.of(self.encode(batch), self._size(batch), batch.present)
+
+    def _size(self, batch: Batch) -> tuple[int, ...]:
+        return tuple(batch.inputs[self.modalities[0]].shape[2:])
 
 
 @contextmanager

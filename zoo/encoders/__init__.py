@@ -2,5 +2,6 @@
 
 from .resnet_nbt1d import ResNetNBt1D
 from .timm_encoder import TimmEncoder, TimmPyramid
+from .yolo_backbone import YOLOBackbone
 
-__all__ = ['ResNetNBt1D', 'TimmEncoder', 'TimmPyramid']
+__all__ = ['ResNetNBt1D', 'TimmEncoder', 'TimmPyramid', 'YOLOBackbone']

@@ -6,5 +6,16 @@ from .linear import LinearHead
 from .map_head import build_map_head, used_levels
 from .mmseg_head import MmsegHead
 from .smp_head import SmpHead
+from .yolo_head import YOLOAuxiliaryHead, YOLOHead
 
-__all__ = ['ESANetDecoder', 'FCN8s', 'LinearHead', 'MmsegHead', 'SmpHead', 'build_map_head', 'used_levels']
+__all__ = [
+    'ESANetDecoder',
+    'FCN8s',
+    'LinearHead',
+    'MmsegHead',
+    'SmpHead',
+    'YOLOAuxiliaryHead',
+    'YOLOHead',
+    'build_map_head',
+    'used_levels',
+]

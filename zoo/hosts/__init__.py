@@ -1,7 +1,9 @@
 """Hosts: one published architecture in each file."""
 
+from .early_fusion_yolo import EarlyFusionYOLO
 from .encoder_decoder import EncoderDecoder
 from .esanet import ESANet, ESANetMD
 from .late_fusion import LateFusion
+from .two_stream_yolo import TwoStreamYOLO
 
-__all__ = ['ESANet', 'ESANetMD', 'EncoderDecoder', 'LateFusion']
+__all__ = ['ESANet', 'ESANetMD', 'EarlyFusionYOLO', 'EncoderDecoder', 'LateFusion', 'TwoStreamYOLO']

@@ -12,6 +12,7 @@ from zoo.heads import used_levels
 
 from .label_host import build_encoders, encoder_parameters
 from .map_host import MapHost, common_reductions
+from .sizes import padded
 
 
 @HOSTS.register_module()
@@ -91,7 +92,7 @@ class EncoderDecoder(MapHost):
 
     def encode(self, batch: Batch) -> dict[str, list[Tensor]]:
         """{modality: maps (B, C_i, H / r_i, W / r_i), finest first}."""
-        batch = self.padded(batch)
+        batch = padded(self, batch)
         return {m: self.encode_modality(encoder, batch, m) for m, encoder in self.encoders.items()}
 
     def fuse(self, features: Features, mask: Tensor) -> list[Tensor | None]:

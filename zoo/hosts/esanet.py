@@ -12,6 +12,7 @@ from zoo.rows import Rows, untouched_statistics
 
 from .label_host import build_encoders
 from .map_host import MapHost, common_reductions
+from .sizes import padded
 
 
 @HOSTS.register_module()
@@ -103,7 +104,7 @@ class ESANet(MapHost):
         """Encode and fuse stage by stage, then decode; logits (B, K, H, W)."""
         batch = self.own(batch)
         size = self._size(batch)
-        maps, own = self.encode_fused(self.padded(batch))
+        maps, own = self.encode_fused(padded(self, batch))
         logits, side = self.predict_maps(maps, size)
         return Outputs(logits, Features.of({}, size), {'side': side, **own})
 

@@ -15,6 +15,7 @@ from zoo.heads import FCN8s, build_map_head
 from zoo.rows import lone_values_allowed
 
 from .label_host import LabelHost
+from .sizes import check_padding, padded_size
 
 
 class MapHost(LabelHost):
@@ -57,8 +58,7 @@ class MapHost(LabelHost):
     ) -> None:
         """Build the neck, if any, and the head for fused maps of these widths, finest first."""
         self.multiple = max(reductions)
-        if self.pad_to is not None and (self.pad_to < 1 or self.pad_to % self.multiple):
-            raise InputError(f'pad_to must be a multiple of {self.multiple}, the coarsest map, got {self.pad_to}.')
+        check_padding(self.pad_to, self.multiple)
         if neck is not None:
             self.neck = NECKS.build(neck, in_channels=list(channels), reductions=list(reductions))
             channels, reductions = self.neck.out_channels, self.neck.reductions
@@ -72,30 +72,6 @@ class MapHost(LabelHost):
     def build_aux(self, channels: Mapping[str, Sequence[int]]) -> None:
         """Give each modality a light head on its own maps of these widths."""
         self.aux.update({m: FCN8s(c, num_classes=self.num_classes) for m, c in channels.items()})
-
-    def padded(self, batch: Batch) -> Batch:
-        """The batch with inputs whose sides are multiples of the coarsest map's reduction.
-
-        Raises:
-            InputError: They are not, and the host does not pad; or inputs of other channels, or of different sizes.
-        """
-        size = batch.inputs[self.modalities[0]].shape[2:]
-        for m, x in batch.inputs.items():
-            if x.shape[1:] != (self.in_chans[m], *size):
-                raise InputError(
-                    f'{m} must be (B, {self.in_chans[m]}, {size[0]}, {size[1]}), by in_chans and the first modality, '
-                    f'got {tuple(x.shape)}.'
-                )
-        pad = [p - s for p, s in zip(self._padded(size), size)]
-        if any(pad):
-            padding = [0, pad[1], 0, pad[0]]
-            return batch.replace(inputs={m: F.pad(x, padding) for m, x in batch.inputs.items()})
-        if any(s % self.multiple for s in size):
-            raise InputError(
-                f'{type(self).__name__} takes images whose sides are multiples of {self.multiple}, got '
-                f'{size[0]}x{size[1]} (H x W). Resize them, or give the host pad_to={self.multiple}.'
-            )
-        return batch
 
     def losses(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
         """See `LabelHost`.
@@ -115,7 +91,7 @@ class MapHost(LabelHost):
     def side_target(self, target: Tensor) -> Tensor:
         """Padded as the inputs are."""
         size = target.shape[1:]
-        bottom, right = (p - s for p, s in zip(self._padded(size), size))
+        bottom, right = (p - s for p, s in zip(padded_size(size, self.pad_to), size))
         return F.pad(target, [0, right, 0, bottom], value=IGNORE) if bottom or right else target
 
     def predict_maps(self, maps: list[Tensor], size: Sequence[int]) -> tuple[Tensor, list[Tensor]]:
@@ -138,11 +114,8 @@ class MapHost(LabelHost):
         if hasattr(self.head, 'training_only'):
             yield from self.head.training_only()
 
-    def _padded(self, size: Sequence[int]) -> list[int]:
-        return [-(-s // self.pad_to) * self.pad_to for s in size] if self.pad_to else list(size)
-
     def _resized(self, logits: Tensor, size: Sequence[int]) -> Tensor:
-        padded = self._padded(size)
+        padded = padded_size(size, self.pad_to)
         if list(logits.shape[2:]) != padded:
             logits = F.interpolate(logits, padded, mode='bilinear', align_corners=False)
         return logits[..., : size[0], : size[1]] if padded != list(size) else logits

@@ -7,5 +7,6 @@ none.
 from .foreign import ForeignLoss
 from .torch_losses import BCEWithLogitsLoss, CrossEntropyLoss, MSELoss
 from .weighted_sum import WeightedSum
+from .yolo_loss import YOLOLoss
 
-__all__ = ['BCEWithLogitsLoss', 'CrossEntropyLoss', 'ForeignLoss', 'MSELoss', 'WeightedSum']
+__all__ = ['BCEWithLogitsLoss', 'CrossEntropyLoss', 'ForeignLoss', 'MSELoss', 'WeightedSum', 'YOLOLoss']

@@ -1,0 +1,116 @@
+"""The loss of ultralytics' detectors, for lists of boxes."""
+
+from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from registry import InputError, unknown_name
+from zoo.foreign_yolo import ultralytics_module
+
+GAINS = {'box': 7.5, 'cls': 0.5, 'dfl': 1.5}
+SCALES = ('batch', 'mean')
+
+Raw = Mapping[str, Any]
+
+
+class YOLOLoss:
+    """``v8DetectionLoss`` of ultralytics: complete IoU and distribution focal loss on the places that the task-aligned
+    assigner gives to a box, binary cross-entropy of the classes on all.
+
+    It is no module and has no weights; it is made for the device on which it is first used.
+
+    Args:
+        num_classes: K.
+        bins: Of the distribution of each side of a box.
+        strides: Pixels between places, for each level.
+        gains: Factors that differ from `GAINS`.
+        scale: ``'batch'`` multiplies by the number of samples, as ultralytics does; ``'mean'`` does not.
+
+    Raises:
+        NameNotFound: An unknown gain or scale.
+        InputError: A gain that is no number of at least 0.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        bins: int,
+        strides: Sequence[float],
+        gains: Mapping[str, float] | None = None,
+        scale: str = 'batch',
+    ) -> None:
+        for name, value in (gains or {}).items():
+            if name not in GAINS:
+                raise unknown_name('gain of the loss', name, GAINS)
+            if not isinstance(value, (int, float)) or not value >= 0:
+                raise InputError(f'The gain {name} must be a number of at least 0, got {value!r}.')
+        if scale not in SCALES:
+            raise unknown_name('loss_scale', scale, SCALES)
+        self.num_classes, self.bins, self.strides = num_classes, bins, tuple(strides)
+        self.gains, self.scale = {**GAINS, **(gains or {})}, scale
+        self._criterion: Any = None
+
+    def __call__(self, raw: Raw, boxes: Sequence[Tensor], labels: Sequence[Tensor]) -> dict[str, Tensor]:
+        """``box``, ``cls`` and ``dfl``: scalars, times their gains, averaged over samples or added up.
+
+        Args:
+            raw: Predictions as `zoo.heads.YOLOHead` gives them.
+            boxes: For each sample (N, 4) corners x1, y1, x2, y2 in pixels.
+            labels: For each sample (N,) classes.
+        """
+        _, loss, _ = self._run(raw, boxes, labels)
+        if self.scale == 'batch':
+            loss = loss * len(boxes)
+        return dict(zip(GAINS, loss.unbind()))
+
+    def true_class_probability(self, raw: Raw, boxes: Sequence[Tensor], labels: Sequence[Tensor]) -> Tensor:
+        """The probability of the true class, averaged over the places that the assigner gives to a box: (B,); 0 in a
+        sample without any."""
+        (positive, index, *_), _, _ = self._run(raw, boxes, labels)
+        padded = pad_sequence(list(labels), batch_first=True)
+        if not padded.shape[1]:
+            return raw['scores'].new_zeros(len(boxes))
+        true = padded.gather(1, index)  # (B, A)
+        probability = raw['scores'].gather(1, true[:, None]).squeeze(1).float().sigmoid()
+        return probability.masked_fill(~positive, 0).sum(1) / positive.sum(1).clamp(min=1)
+
+    def _run(self, raw: Raw, boxes: Sequence[Tensor], labels: Sequence[Tensor]) -> tuple:
+        device = raw['boxes'].device
+        if self._criterion is None or self._criterion.device != device:
+            self._criterion = self._build(device)
+        height, width = (side * self.strides[0] for side in raw['feats'][0].shape[2:])
+        return self._criterion.get_assigned_targets_and_loss(dict(raw), flatten(boxes, labels, (height, width)))
+
+    def _build(self, device: torch.device) -> Any:
+        detect = SimpleNamespace(stride=torch.tensor(self.strides, device=device), nc=self.num_classes)
+        detect.reg_max = self.bins
+        model = SimpleNamespace(args=SimpleNamespace(**self.gains), model=[detect])
+        model.parameters = lambda: iter([torch.empty(0, device=device)])
+        return ultralytics_module('ultralytics.utils.loss').v8DetectionLoss(model)
+
+
+def flatten(boxes: Sequence[Tensor], labels: Sequence[Tensor], size: Sequence[float]) -> dict[str, Tensor]:
+    """Lists of boxes as ultralytics takes them: one row for each box, in the order of the samples.
+
+    Args:
+        boxes: For each sample (N, 4) corners in pixels.
+        labels: For each sample (N,).
+        size: (H, W) of the input, by which boxes are divided.
+
+    Returns:
+        ``batch_idx`` (N,), ``cls`` (N,), and ``bboxes`` (N, 4): centre, width and height.
+    """
+    counts = torch.tensor([len(b) for b in boxes])
+    corners = torch.cat(list(boxes)).float()
+    low, high = corners.chunk(2, 1)
+    scale = corners.new_tensor([size[1], size[0]])
+    rows = torch.arange(len(boxes)).repeat_interleave(counts)
+    return {
+        'batch_idx': rows.to(corners.device, non_blocking=True),
+        'cls': torch.cat(list(labels)).to(corners.dtype),
+        'bboxes': torch.cat(((low + high) / (2 * scale), (high - low) / scale), 1),
+    }
