@@ -5,7 +5,8 @@ INPUTS are any number of
                  means that its modality is absent
     a list       *.txt: one sample a line, rgb=path depth=path; paths begin at the folder of the list
     image files  .../rgb/x.png, whose partners lie in the folders beside rgb
-and the first samples of the config's test data by default.
+and the first samples of the config's test data by default. Of a detector also pr_curves.png and pr_curves.csv are
+written then: precision over recall on each subset, of the drawn samples only (tools/test.py writes those of all).
 
 Example: python tools/predict.py configs/late_fusion/r18_digitscenes.py work_dirs/r18_digitscenes/best.pth --count 4
 """
@@ -37,7 +38,7 @@ def main() -> None:
 
     args = parse_args()
     cfg = config_of(args)
-    pictures, missing = predict_checkpoint(
+    pictures, missing, curves = predict_checkpoint(
         cfg,
         args.checkpoint,
         args.inputs,
@@ -52,6 +53,8 @@ def main() -> None:
         if count:
             console.print(f'{modality} is absent in {count} of {len(pictures)} samples.')
     console.print(f'Wrote {len(pictures)} picture{"s" * (len(pictures) > 1)} to {args.out}.', markup=False)
+    if curves:
+        console.print(f'Their precision-recall curves, of these samples only: {curves}.', markup=False)
 
 
 if __name__ == '__main__':

@@ -1,7 +1,7 @@
 """Score a checkpoint on every subset of its modalities.
 
 Prints a table and, where the metric scores single classes, one of them; writes modality_sweep.json, modality_sweep.csv
-and per_class.csv.
+and per_class.csv, and of a detector pr_curves.png and pr_curves.csv, precision over recall on each subset.
 
 Example: python tools/test.py configs/late_fusion/r18_digitscenes.py work_dirs/r18_digitscenes/best.pth
 """

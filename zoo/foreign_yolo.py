@@ -7,6 +7,7 @@ import re
 import shutil
 import tempfile
 import warnings
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
@@ -29,8 +30,8 @@ def ultralytics_module(name: str = 'ultralytics') -> ModuleType:
     Importing it writes settings to a folder for them: that of the environment variable ``YOLO_CONFIG_DIR``, else a
     temporary one that goes when the process ends. Unless the user has set them, ``YOLO_OFFLINE`` is on, and
     ``YOLO_AUTOINSTALL`` and ``YOLO_VERBOSE`` are off; its setting ``sync`` is off in this process. What the import
-    changes elsewhere (print options, threads of OpenCV, ``OMP_NUM_THREADS``, ``torch.save``, warning filters) is put
-    back.
+    changes elsewhere (environment variables, print options, threads of OpenCV, warning filters, ``torch.save`` and
+    ``PIL.Image.open``) is put back.
 
     Args:
         name: Its full name. Nothing of ``ultralytics.engine`` is needed: trainers and validators send the events.
@@ -62,19 +63,22 @@ def _without_traces() -> Iterator[None]:
         os.environ.setdefault(key, value)
     import cv2
     import numpy as np
+    from PIL import Image
 
-    threads, omp, save = cv2.getNumThreads(), os.environ.get('OMP_NUM_THREADS'), torch.save
+    environment, threads = dict(os.environ), cv2.getNumThreads()
+    save, opener = torch.save, Image.open  # its own one would install what it needs for an image that it can not read
     options, numpy_options = vars(torch._tensor_str.PRINT_OPTS).copy(), np.get_printoptions()
     try:
         with warnings.catch_warnings():
             yield
     finally:
-        torch.save = save
+        torch.save, Image.open = save, opener
         torch.set_printoptions(**options)
         np.set_printoptions(**numpy_options)
         cv2.setNumThreads(threads)
-        if omp is None:
-            os.environ.pop('OMP_NUM_THREADS', None)
+        for key in os.environ.keys() - environment.keys():
+            del os.environ[key]
+        os.environ.update(environment)
 
 
 def yolo_config(model: str | Mapping[str, Any]) -> dict[str, Any]:
@@ -140,17 +144,16 @@ def yolo_weights(file: str | Path) -> dict[str, torch.Tensor]:
     file = Path(file)
     if not file.is_file():
         raise InputError(f'{file}: no such file of weights. They are not downloaded.')
-    tasks = ultralytics_module('ultralytics.nn.tasks')
+    if not zipfile.is_zipfile(file):
+        raise InputError(f'{file}: damaged, or no file of torch.save.')
     try:
         saved = torch.load(file, map_location='cpu', weights_only=True)  # a state dict
-    except pickle.UnpicklingError:
+    except (pickle.UnpicklingError, RuntimeError):
         try:
-            saved = tasks.torch_safe_load(str(file), safe_only=True)[0]
+            saved = ultralytics_module('ultralytics.nn.tasks').torch_safe_load(str(file), safe_only=True)[0]
         except (TypeError, AttributeError, ImportError, RuntimeError) as error:
             reason = ' '.join(str(error).split())
             raise InputError(f'{file}: no weights of ultralytics that can be loaded safely ({reason}).') from error
-    except (RuntimeError, EOFError) as error:
-        raise InputError(f'{file}: damaged, or no file of torch.save ({error}).') from error
     saved = (saved.get('ema') or saved.get('model', saved)) if isinstance(saved, Mapping) else saved
     saved = saved.state_dict() if isinstance(saved, torch.nn.Module) else saved
     weights = {k: v.float() for k, v in saved.items() if k.startswith('model.')} if isinstance(saved, Mapping) else {}

@@ -12,7 +12,8 @@ from registry import DATASETS
 from zoo.engine import build_host, load_config
 from zoo.engine.predict import FileItems, Item, TestItems, predict
 from zoo.engine.sample_files import SampleFiles, find_samples
-from zoo.visual import Scene
+from zoo.visual import Scene, detection
+from zoo.visual.tasks import class_colour
 
 TOY = Path(__file__).parents[1] / 'toy'
 MASKS = """
@@ -202,3 +203,79 @@ def test_predicting_leaves_the_host_as_it_was():
     list(predict(host, items_of([(True, True)] * 3), [('rgb',)], lambda scene, logits: None))
     assert host.training
     assert all(torch.equal(v, before[k]) for k, v in host.state_dict().items())
+
+
+BOXES = """
+custom_imports = ['toy_boxes']
+model = dict(type='ToyDetector')
+test_dataloader = dict(dataset=dict(type='ToyBoxes', transforms=TRANSFORMS))
+test_evaluator = 'MeanAP'
+"""
+
+
+def detector(tmp_path, transforms=()):
+    path = tmp_path / 'boxes.py'
+    path.write_text(BOXES.replace('TRANSFORMS', repr(list(transforms))))
+    cfg, host = build(path)
+    torch.save(host.state_dict(), tmp_path / 'boxes.pth')
+    return cfg, host
+
+
+def test_of_a_detector_on_test_data_the_curves_of_the_drawn_samples_are_written(here, tmp_path):
+    detector(tmp_path)
+    code, out, err = here('predict', 'boxes.py', 'boxes.pth', '--count', 2, '--device', 'cpu')
+    assert code == 0, err
+    assert out.splitlines() == [
+        'Wrote 2 pictures to predictions.',
+        'Their precision-recall curves, of these samples only: predictions/pr_curves.png.',
+    ]
+    assert pictures() == ['pr_curves.csv', 'pr_curves.png', 'test_00000.png', 'test_00001.png']
+    header, first, *_ = Path('predictions/pr_curves.csv').read_text().splitlines()
+    assert header == 'class,recall,rgb,ir,rgb+ir'
+    assert first == 'mean,0.00,1.0000,1.0000,1.0000'
+
+
+@pytest.fixture
+def painted(tmp_path):
+    """A picture of 50x100 in both modalities, bright from (30, 10) to (70, 25)."""
+    pixels = np.zeros((50, 100, 3), dtype=np.uint8)
+    pixels[10:25, 30:70] = 240
+    for folder, image in (('rgb', pixels), ('ir', pixels[..., 0])):
+        (tmp_path / 'painted' / folder).mkdir(parents=True)
+        Image.fromarray(image).save(tmp_path / 'painted' / folder / 'a.png')
+    return tmp_path / 'painted'
+
+
+@pytest.mark.parametrize(
+    ('transform', 'shape', 'place'),
+    [
+        (dict(type='LetterBox', size=96, fill=0), (96, 96), (24, 0, 48, 96)),
+        (dict(type='LetterBox', size=(32, 128), fill=0), (32, 128), (0, 32, 32, 64)),
+        (dict(type='Resize', size=(64, 64)), (64, 64), (0, 0, 64, 64)),
+        (None, (50, 100), (0, 0, 50, 100)),
+    ],
+)
+def test_boxes_in_files_lie_on_the_object_in_the_picture_as_it_is(tmp_path, painted, transform, shape, place):
+    cfg, host = detector(tmp_path, [transform] if transform else [])
+    item = FileItems(find_samples([painted], host.modalities), cfg, host, [])[0]
+    assert item.sample['inputs']['rgb'].shape == (3, *shape)
+    assert item.scene.place == place
+    assert item.scene.size == (50, 100)
+    read = {}
+    list(predict(host, [item], [('rgb', 'ir')], lambda scene, found: read.update(panel=detection(scene, found))))
+    image = np.asarray(read['panel'].image)
+    scale = item.scene.panel_size[0] / 100
+    y, x = (image == class_colour(1)).all(-1).nonzero()
+    x1, x2, y2 = x.min() / scale, (x.max() + 1) / scale, (y.max() + 1) / scale  # above it is the caption
+    # a blurred edge moves the box by a pixel of the host's input
+    np.testing.assert_allclose([x1, x2, y2], [30, 70, 25], atol=100 / place[3] + 0.5)
+
+
+def test_a_host_that_finishes_its_predictions_later_is_asked_to(tmp_path):
+    cfg, host = detector(tmp_path)
+    found = list(predict(host, TestItems(cfg, host, 0, 3), [('ir',)], lambda scene, given: given.tolist()))
+    assert [f[('ir',)] for _, f in found] == [
+        [[3, 5, 23, 17, pytest.approx(0.9), 0]],
+        [[4, 5, 24, 17, pytest.approx(0.9), 1]],
+        [],
+    ]

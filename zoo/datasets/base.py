@@ -1,6 +1,7 @@
 """What every data set of the zoo delivers, and the checks that name the file at fault."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,14 +19,40 @@ MANY = 500  # samples; reading more takes long enough for a progress bar
 Sample = dict[str, Any]
 
 
+class Mixing:
+    """Base of the transforms that make one sample of several: a subclass says how (`mix`).
+
+    It stands in the ``transforms`` of a `MultimodalDataset`, which finds the others. Whatever is drawn at random comes
+    from torch's global generator, which the engine seeds for each sample. Geometry is drawn once and used for all
+    modalities. A modality is present in the result only if it is in all parts.
+    """
+
+    def mix(self, sample: Sample, partner: Callable[[], Sample], epoch: int) -> Sample:
+        """The mixed sample; what it is made of is not changed.
+
+        Args:
+            sample: The sample, through the transforms before this one.
+            partner: Each call gives another sample, drawn uniformly among those that have the same modalities (the
+                same one may come up), through the transforms before this one, mixing ones included.
+            epoch: The epoch, from 0; always 0 where nothing is trained.
+        """
+        raise NotImplementedError
+
+    def __call__(self, sample: Sample) -> Sample:
+        """Refused: one sample is not enough."""
+        raise InputError(f'{type(self).__name__} mixes samples: it belongs into the transforms of a MultimodalDataset.')
+
+
 class MultimodalDataset(Dataset):
     """Base of all data sets: subclasses say what they hold (`__len__`) and read one sample (`load`).
 
     A sample is ``{'inputs': {modality: tensor}, 'present': bool (M,), 'target': ...}`` and may carry a dict ``'info'``.
     Inputs are (C, H, W): uint8 for 8-bit images (the host's preprocessor normalises on the device), else float. The
     tensor of an absent modality may be left out. The target is an int64 class (), an int64 mask (H, W) of classes and
-    `IGNORE`, or a dict of ``boxes`` (N, 4) float32, corners (x1, y1, x2, y2) in pixels, and ``labels`` (N,) int64.
-    A mask has the size of its image, or deliberately one of its own, which ``info['mask_size']`` then says.
+    `IGNORE`, or a dict of ``boxes`` (N, 4) float32, corners (x1, y1, x2, y2) in pixels, and ``labels`` (N,) int64;
+    where modalities are labelled each by itself it also holds ``own``, modality to such a dict, with the same
+    modalities in every sample. A mask has the size of its image, or deliberately one of its own, which
+    ``info['mask_size']`` then says.
 
     Attributes:
         all_modalities: What the data set can deliver; the class says it.
@@ -33,6 +60,7 @@ class MultimodalDataset(Dataset):
         modalities: What this instance delivers; the columns of ``present`` in this order.
         channels: Modality to number of channels, of ``modalities`` only.
         classes: The names of the classes; their number is ``num_classes``.
+        epoch: The epoch, from 0, that the next sample is for; the engine sets it.
 
     Args:
         modalities: A subset of ``all_modalities`` in any order, or one name; None for all.
@@ -47,6 +75,7 @@ class MultimodalDataset(Dataset):
     all_modalities: ClassVar[tuple[str, ...]] = ()
     all_channels: ClassVar[dict[str, int]] = {}
     classes: tuple[str, ...] = ()
+    epoch: int = 0
 
     def __init__(
         self,
@@ -75,6 +104,14 @@ class MultimodalDataset(Dataset):
     def load(self, index: int) -> Sample:
         """Read sample ``index``, 0 <= index < len(self), before any transform."""
         raise NotImplementedError
+
+    def presence(self) -> Tensor | None:
+        """Which sample has which modality, found without reading images; mixing transforms need it.
+
+        Returns:
+            (N, M) bool, columns as ``modalities``, before any transform; None: all samples have all of them.
+        """
+        return None
 
     def source(self, index: int) -> str:
         """Where sample ``index`` comes from, for messages: a file, a line of a list, or the index."""
@@ -156,14 +193,42 @@ class MultimodalDataset(Dataset):
     def __getitem__(self, index: int) -> Sample:
         if not -len(self) <= index < len(self):
             raise IndexError(f'{type(self).__name__} has {len(self)} samples, no index {index}')
-        index = index % len(self)
-        sample = self.load(index)
-        for transform in self.transforms:
-            sample = transform(sample)
+        used: list[int] = []
+        sample = self._prepare(index % len(self), len(self.transforms), used)
         # decoded images lie in memory as (H, W, C): stacked like that they would change the host's memory format
         sample = {**sample, 'inputs': {m: x.contiguous() for m, x in sample['inputs'].items()}}
-        self.check_sample(sample, self.source(index))
+        source, *partners = map(self.source, dict.fromkeys(used))
+        self.check_sample(sample, f'{source} (mixed with {", ".join(partners)})' if partners else source)
         return sample
+
+    def _prepare(self, index: int, stop: int, used: list[int]) -> Sample:
+        """Sample ``index`` through the first ``stop`` transforms; ``used`` collects the indices of all its parts."""
+        used.append(index)
+        sample = self.load(index)
+        for i, transform in enumerate(self.transforms[:stop]):
+            if isinstance(transform, Mixing):
+                sample = transform.mix(sample, lambda i=i: self._prepare(self._partner(index), i, used), self.epoch)
+            else:
+                sample = transform(sample)
+        return sample
+
+    def _partner(self, index: int) -> int:
+        """A sample drawn uniformly among those with the modalities of sample ``index``."""
+        if self._groups is None:
+            return int(torch.randint(len(self), ()))
+        order, begin, number = self._groups
+        return int(order[begin[index] + torch.randint(int(number[index]), ())])
+
+    @cached_property
+    def _groups(self) -> tuple[Tensor, Tensor, Tensor] | None:
+        """The samples ordered by what they have; of each, where those like it begin and how many they are."""
+        if (presence := self.presence()) is None:
+            return None
+        got, expected = tuple(presence.shape), (len(self), len(self.modalities))
+        if got != expected:
+            raise InputError(f'{type(self).__name__}: presence() has the shape {got}, expected {expected}.')
+        _, group, number = presence.unique(dim=0, return_inverse=True, return_counts=True)
+        return group.argsort(stable=True), (number.cumsum(0) - number)[group], number[group]
 
     def check_sample(self, sample: Sample, source: str) -> None:
         """Refuse a sample that no host could use.
@@ -187,6 +252,9 @@ class MultimodalDataset(Dataset):
             raise InputError(f'{source}: the mask has the size {tuple(target.shape)}, its image {size}.')
         if isinstance(target, Mapping) and 'boxes' in target:
             check_boxes(target, size, source)
+            for modality, own in target.get('own', {}).items():
+                choose_modalities(modality, self.all_modalities, f'the own labels of {source}')
+                self._check_target(own, size, f'{source}, labels of {modality}')
             target = target['labels']
         if not isinstance(target, Tensor) or target.is_floating_point() or not self.classes or not target.numel():
             return

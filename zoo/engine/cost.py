@@ -111,10 +111,10 @@ def without_weights(model: Any) -> Any:
 def input_shapes(cfg: Mapping[str, Any], host: MultimodalHost) -> Shapes | None:
     """The shape of one sample of each modality as the test data deliver it, from the config alone.
 
-    The size is that of the last transform that gives one (`Resize`, `RandomCrop`), else the argument ``size`` of the
-    data set, else this argument's default, else the class's attribute ``size``: one number for height and width, a
-    sequence (H, W) or (D, H, W), or a mapping of one of these for each modality. Channels are ``host.in_chans``, else
-    the data set's ``all_channels``.
+    The size is that of the last transform that gives one (`Resize`, `RandomCrop`, `LetterBox`, `RandomAffine`), else
+    the argument ``size`` of the data set, else this argument's default, else the class's attribute ``size``: one number
+    for height and width, a sequence (H, W) or (D, H, W), or a mapping of one of these for each modality. Channels are
+    ``host.in_chans``, else the data set's ``all_channels``.
 
     Returns:
         Modality to [C, H, W] or [C, D, H, W]; None where the config does not say it.
@@ -150,7 +150,7 @@ def _test_data(cfg: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 def _delivered_size(dataset: Mapping[str, Any], cls: type) -> Any:
     for transform in reversed(dataset.get('transforms') or ()):
-        if isinstance(transform, Mapping) and 'size' in transform:
+        if isinstance(transform, Mapping) and transform.get('size') is not None:
             kind = TRANSFORMS.find(transform['type'])
             if inspect.isclass(kind) and issubclass(kind, Geometry):  # other sizes are none of the picture's
                 return transform['size']

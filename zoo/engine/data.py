@@ -57,12 +57,14 @@ class SeededDataset(Dataset):
     """Makes the randomness of a sample a function of (seed, epoch, index): the number of workers, prefetching and
     resuming then change nothing. The states of Python, numpy and torch are put back after each sample.
 
-    Samples of a data set that is not of the zoo's own base class, which checks them itself, are checked here.
+    A data set with an attribute ``epoch`` is told the epoch before each sample. Samples of a data set that is not of
+    the zoo's own base class, which checks them itself, are checked here.
     """
 
     def __init__(self, dataset: Dataset, seed: int, num_classes: int | None = None) -> None:
         self.dataset, self.seed, self.num_classes = dataset, seed, num_classes
         self.foreign = not isinstance(dataset, MultimodalDataset)
+        self.knows_epoch = hasattr(dataset, 'epoch')
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -75,6 +77,8 @@ class SeededDataset(Dataset):
         np.random.seed(seed)  # users' data sets draw from the legacy state
         torch.default_generator.manual_seed(seed)
         try:
+            if self.knows_epoch:
+                self.dataset.epoch = epoch
             sample = self.dataset[index]
             if self.foreign:
                 source = f'{type(self.dataset).__name__}[{index}]'
@@ -132,6 +136,9 @@ class Collate:
     def _collate_target(self, targets: list[Any]) -> Any:
         first = targets[0]
         if isinstance(first, Mapping):
+            if any(t.keys() != first.keys() for t in targets):
+                listed = ', '.join(sorted({repr(sorted(t)) for t in targets}))
+                raise InputError(f'The targets of a batch differ in what they hold: {listed}.')
             columns = {k: [t[k] for t in targets] for k in first}
             return {k: c if k in self.ragged else self._collate_target(c) for k, c in columns.items()}
         if isinstance(first, Tensor) and all(t.shape == first.shape for t in targets):

@@ -12,7 +12,7 @@ from mmengine.config import Config
 from torch.utils.data import DataLoader
 
 from registry import HOSTS, PLUGINS, InputError, unknown_name
-from zoo.datasets.transforms import Geometry, RandomCrop, RandomFlip, Resize
+from zoo.datasets.transforms import Geometry, LetterBox, Mosaic, RandomAffine, RandomCrop, RandomFlip, Resize
 from zoo.host import MultimodalHost
 
 from . import checkpoint as ckpt
@@ -125,9 +125,9 @@ def check_dataset(host: MultimodalHost, dataset: Any, where: str) -> None:
 def delivered_size(dataset: Any) -> tuple[int, ...] | None:
     """The size (H, W) of a data set's images, where its last geometric transform or itself says one."""
     for transform in reversed(getattr(dataset, 'transforms', ())):
-        if isinstance(transform, (Resize, RandomCrop)):
+        if isinstance(transform, (Resize, RandomCrop, LetterBox, RandomAffine)) and transform.size:
             return transform.size
-        if isinstance(transform, Geometry) and not isinstance(transform, RandomFlip):
+        if isinstance(transform, (Geometry, Mosaic)) and not isinstance(transform, (RandomFlip, RandomAffine)):
             return None
     size = getattr(dataset, 'size', None)
     return size if isinstance(size, tuple) and len(size) == 2 else None

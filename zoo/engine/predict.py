@@ -13,7 +13,7 @@ from torch import Tensor
 from registry import DATASETS, TRANSFORMS, InputError, unknown_name
 from zoo.batch import map_target
 from zoo.datasets import check_inputs
-from zoo.datasets.transforms import Geometry, Resize
+from zoo.datasets.transforms import Geometry, LetterBox, Resize
 from zoo.host import MultimodalHost
 from zoo.visual import DRAWERS, Panel, Scene, draw_scene, text_picture
 
@@ -24,6 +24,7 @@ from .data import Collate, SeededDataset, build_dataset
 from .devices import pick_device
 from .evaluate import build_host, check_dataset, make_writable
 from .progress import progress_bar
+from .sample_curves import SampleCurves
 from .sample_files import SampleFiles, find_samples
 from .sweep import Subset, parse_subsets
 
@@ -53,8 +54,10 @@ def predict_checkpoint(
     trust: bool = False,
     batch_size: int = 4,
     count: int | None = None,
-) -> tuple[list[Path], dict[str, int]]:
+) -> tuple[list[Path], dict[str, int], Path | None]:
     """Draw what a checkpoint predicts, one picture for each sample with all subsets side by side.
+
+    A detector on the test data also gets the precision-recall curves of these samples.
 
     Args:
         cfg: As `load_config` returns it. Subsets are those of ``test_cfg``.
@@ -67,7 +70,7 @@ def predict_checkpoint(
         count: At most so many samples; None for all of ``inputs``, or the first 8 of the test data.
 
     Returns:
-        The pictures, and for each modality how many samples lack it.
+        The pictures; for each modality how many samples lack it; and the picture of the curves, where there are some.
 
     Raises:
         InputError: A config, a checkpoint, or files that do not fit; nothing is written then.
@@ -97,18 +100,28 @@ def predict_checkpoint(
         items = FileItems(files[:count], cfg, host, meta.get('classes') or ())
     ckpt.load_weights(host, saved, path)
     host.to(target)
-    draw = DRAWERS[host.task]
+    curves = None
+    if isinstance(items, TestItems) and host.task == 'detection':
+        curves = SampleCurves(host, items.classes, cfg.get('test_evaluator') or 'MeanAP', subsets)
+
+    def read(scene: Scene, prediction: Any) -> tuple[Panel, Any]:
+        return DRAWERS[host.task](scene, prediction), prediction if curves else None
+
     pictures, missing = [], dict.fromkeys(host.modalities, 0)
     with progress_bar() as bar:
         task = bar.add_task('pictures', total=len(items))
-        for item, panels in predict(host, items, subsets, draw, batch_size):
+        for item, found in predict(host, items, subsets, read, batch_size):
+            panels = {s: panel for s, (panel, _) in found.items()}
             named = {' + '.join(s): _panel(item, s, panels) for s in subsets}
             pictures.append(out / f'{item.scene.name}.png')
             draw_scene(item.scene, host.task, named).save(pictures[-1])
             for m, here in zip(host.modalities, item.sample['present'].tolist()):
                 missing[m] += not here
+            if curves:
+                for subset, (_, prediction) in found.items():
+                    curves.add(subset, prediction, item.scene.target)
             bar.advance(task)
-    return pictures, missing
+    return pictures, missing, curves.write(out) if curves else None
 
 
 def predict(
@@ -143,8 +156,9 @@ def predict(
             batch = host.make_batch(**data)
             for subset, mask, outputs in zip(subsets, masks, host.run_subsets(batch, masks)):
                 rows = (batch.present & mask).any(1).nonzero().flatten().tolist()
+                prediction = host.postprocess(outputs).prediction if rows else None
                 for i, row in enumerate(rows):
-                    found[row][subset] = read(group[row].scene, _row(outputs.prediction, i))
+                    found[row][subset] = read(group[row].scene, _row(prediction, i))
         yield from zip(group, found)
 
 
@@ -160,6 +174,7 @@ class TestItems(Sequence[Item]):
         self.host = host
         self.columns = [list(dataset.modalities).index(m) for m in host.modalities]
         self.blue_first = getattr(dataset, 'channel_order', 'rgb') == 'bgr'
+        self.classes = getattr(dataset, 'classes', None) or ()
         self.count = min(count, len(dataset))
 
     def __len__(self) -> int:
@@ -169,20 +184,20 @@ class TestItems(Sequence[Item]):
         given = self.dataset[0, index]
         present = torch.as_tensor(given['present'])[self.columns]
         inputs = {m: given['inputs'][m] for m, here in zip(self.host.modalities, present.tolist()) if here}
-        target, classes = given.get('target'), getattr(self.dataset.dataset, 'classes', None) or ()
+        target = given.get('target')
         size = _own_size(self.host.modalities, inputs or given['inputs'])
         if isinstance(target, Tensor) and target.ndim == 2:
             size = tuple(target.shape)
-        scene = _scene(self.host, f'test_{index:05d}', inputs, size, classes, target, self.blue_first)
+        scene = _scene(self.host, f'test_{index:05d}', inputs, size, self.classes, target, self.blue_first)
         return Item(scene, {'inputs': inputs, 'present': present})
 
 
 class FileItems(Sequence[Item]):
     """Samples from files, brought to what the test data of a config deliver.
 
-    Each file is read as the data set's class reads it and resized to the size of the test data: values of 16 bits and
-    other floats take the nearest pixel, since a mean over the holes of a depth map is no depth. Of the transforms that
-    the config names those that do not move pixels follow.
+    Each file is read as the data set's class reads it and resized to the size of the test data, by their `LetterBox` if
+    they have one: values of 16 bits and other floats take the nearest pixel, since a mean over the holes of a depth map
+    is no depth. Of the transforms that the config names those that do not move pixels follow.
 
     Args:
         files: The samples.
@@ -207,6 +222,7 @@ class FileItems(Sequence[Item]):
         candidates = [c for c in (classes, own) if isinstance(c, (list, tuple))]
         self.classes = next((c for c in candidates if len(c) == getattr(host, 'num_classes', None)), ())
         transforms = [t if callable(t) else TRANSFORMS.build(t) for t in dataset.get('transforms') or ()]
+        self.letterbox = next((t for t in reversed(transforms) if isinstance(t, LetterBox)), None)
         self.transforms = [t for t in transforms if not isinstance(t, Geometry)]
         parameter = inspect.signature(self.cls).parameters.get('channel_order')
         order = dataset.get('channel_order', parameter.default if parameter else 'rgb')
@@ -220,21 +236,34 @@ class FileItems(Sequence[Item]):
         read = {m: self.cls.read_input(m, f, **self.arguments) for m, f in entry.files.items()}
         size = _own_size(self.host.modalities, read)
         present = torch.tensor([m in read for m in self.host.modalities])
-        sample = {'inputs': {m: self._resized(m, x, size) for m, x in read.items()}, 'present': present}
+        inputs, place = self._resized(read, size)
+        sample = {'inputs': inputs, 'present': present}
         for transform in self.transforms:
             sample = transform(sample)
         source = ', '.join(map(str, entry.files.values()))
         check_inputs(sample['inputs'], sample['present'], self.host.modalities, source, self.channels)
         scene = _scene(self.host, entry.name, read, size, self.classes, None, self.blue_first)
-        return Item(scene, sample)
+        return Item(replace(scene, place=place), sample)
 
-    def _resized(self, modality: str, x: Tensor, size: tuple[int, ...]) -> Tensor:
-        """(C, H, W) at the size of the test data, else at that of the sample's own picture; anything else stays."""
-        size = tuple(self.shapes[modality][1:]) if modality in self.shapes else size
-        if x.ndim != 3 or len(size) != 2 or tuple(x.shape[1:]) == size:
-            return x
-        nearest = modality if x.is_floating_point() else ()
-        return Resize(size, nearest=nearest)({'inputs': {modality: x}})['inputs'][modality]
+    def _resized(
+        self, read: Mapping[str, Tensor], size: tuple[int, ...]
+    ) -> tuple[dict[str, Tensor], tuple[int, int, int, int] | None]:
+        """Inputs (C, H, W) at the size of the test data, else at that of the sample's own picture, which is ``size``,
+        and where this picture lies in them; any others stay."""
+        if self.letterbox and all(x.ndim == 3 for x in read.values()):
+            aligned = {m: _at_size(m, x, size) for m, x in read.items()}
+            return self.letterbox({'inputs': aligned})['inputs'], self.letterbox.place(*size)
+        inputs = {m: _at_size(m, x, tuple(self.shapes[m][1:]) if m in self.shapes else size) for m, x in read.items()}
+        first = next(iter(inputs.values()))
+        return inputs, (0, 0, *first.shape[1:]) if first.ndim == 3 else None
+
+
+def _at_size(modality: str, x: Tensor, size: tuple[int, ...]) -> Tensor:
+    """An image (C, H, W) at (H, W); anything else as it is."""
+    if x.ndim != 3 or len(size) != 2 or tuple(x.shape[1:]) == size:
+        return x
+    nearest = modality if x.is_floating_point() else ()
+    return Resize(size, nearest=nearest)({'inputs': {modality: x}})['inputs'][modality]
 
 
 def _scene(

@@ -18,7 +18,8 @@ from torch.utils.data import DataLoader
 
 from registry import METRICS, InputError, unknown_name
 from zoo.host import MultimodalHost
-from zoo.metrics import all_reduce_sum, performance_collapse_rate
+from zoo.metrics import Metric, all_reduce_sum, performance_collapse_rate
+from zoo.visual import NamedCurves, named_curves, write_curves
 
 from .checkpoint import write_text
 from .progress import track
@@ -61,6 +62,9 @@ class Sweep:
             scores of single classes adds ``'per_class'``: ``{score: {class: value or None}}``.
         higher_is_better: Of the score.
         meta: What else goes to the file: plugins, config, checkpoint, seed.
+        also: Further scalars of ``'metrics'`` that tables show.
+        settings: What the scores depend on, from the host and the metric.
+        curves: The names of subsets, such as ``'rgb+depth'``, to their curves, where the metric has some.
     """
 
     metric: str
@@ -68,11 +72,19 @@ class Sweep:
     rows: list[dict[str, Any]]
     higher_is_better: bool = True
     meta: dict[str, Any] = field(default_factory=dict)
+    also: tuple[str, ...] = ()
+    settings: dict[str, Any] = field(default_factory=dict)
+    curves: dict[str, NamedCurves] = field(default_factory=dict)
+
+    @property
+    def complete(self) -> dict[str, Any] | None:
+        """The row of the complete subset, where it was asked for."""
+        return next((r for r in self.rows if len(r['modalities']) == len(self.modalities)), None)
 
     @property
     def full(self) -> float | None:
         """The score of the complete subset, where it was asked for."""
-        return next((r['score'] for r in self.rows if len(r['modalities']) == len(self.modalities)), None)
+        return self.complete and self.complete['score']
 
     @property
     def average(self) -> dict[str, float | None]:
@@ -88,6 +100,7 @@ class Sweep:
     def numbers(self) -> dict[str, float]:
         """Flat numbers for a log and for model selection."""
         values = {self.metric: self.full} if self.full is not None else {}
+        values.update({k: self.complete['metrics'][k] for k in self.also if values})
         if len(self.rows) > 1:
             values.update({k: v for k, v in self.average.items() if v is not None})
             values.update({'+'.join(r['modalities']): r['score'] for r in self.rows if r['score'] is not None})
@@ -100,20 +113,21 @@ class Sweep:
             'modalities': list(self.modalities),
             'subsets': [{**r, 'modalities': list(r['modalities'])} for r in self.rows],
             'average': self.average,
+            **({'settings': self.settings} if self.settings else {}),
             **self.meta,
         }
 
     def save(self, folder: Path) -> None:
-        """Write ``modality_sweep.json``, ``modality_sweep.csv`` and, with scores of classes, ``per_class.csv``."""
+        """Write ``modality_sweep.json`` and ``modality_sweep.csv``, with scores of classes also ``per_class.csv``, with
+        curves ``pr_curves.csv`` and ``pr_curves.png``."""
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / 'modality_sweep.json', json.dumps(self.to_dict(), indent=2) + '\n')
         text = io.StringIO()
         writer = csv.writer(text, lineterminator='\n')
-        writer.writerow([*self.modalities, self.metric, 'pcr', 'samples'])
+        writer.writerow([*self.modalities, self.metric, *self.also, 'pcr', 'samples'])
         for r in self.rows:
-            pcr = '' if r['pcr'] is None else f'{r["pcr"]:.4f}'
-            score = '' if r['score'] is None else f'{r["score"]:.4f}'
-            writer.writerow([*(int(m in r['modalities']) for m in self.modalities), score, pcr, r['samples']])
+            numbers = map(_cell, (r['score'], *(r['metrics'][k] for k in self.also), r['pcr']))
+            writer.writerow([*(int(m in r['modalities']) for m in self.modalities), *numbers, r['samples']])
         write_text(folder / 'modality_sweep.csv', text.getvalue())
         if scores := self.per_class:
             text = io.StringIO()
@@ -121,8 +135,10 @@ class Sweep:
             writer.writerow(['score', 'class', *('+'.join(r['modalities']) for r in self.rows)])
             for score, classes in scores.items():
                 for name, values in classes.items():
-                    writer.writerow([score, name, *('' if v is None else f'{v:.4f}' for v in values)])
+                    writer.writerow([score, name, *map(_cell, values)])
             write_text(folder / 'per_class.csv', text.getvalue())
+        if self.curves:
+            write_curves(self.curves, folder)
 
     @property
     def per_class(self) -> dict[str, dict[str, list[float | None]]]:
@@ -135,13 +151,13 @@ class Sweep:
         table = Table(title=title, title_justify='left')
         for m in self.modalities:
             table.add_column(m, justify='center')
-        for name in (f'{self.metric} %', 'PCR %', 'samples'):
+        for name in (f'{self.metric} %', *(f'{k} %' for k in self.also), 'PCR %', 'samples'):
             table.add_column(name, justify='right')
         for r in self.rows:
             marks = ['●' if m in r['modalities'] else '·' for m in self.modalities]
             complete = len(r['modalities']) == len(self.modalities)
-            cells = [*marks, _text(r['score']), _text(r['pcr']), str(r['samples'])]
-            table.add_row(*cells, style='bold' if complete else None)
+            numbers = map(_text, (r['score'], *(r['metrics'][k] for k in self.also), r['pcr']))
+            table.add_row(*marks, *numbers, str(r['samples']), style='bold' if complete else None)
         if len(self.rows) > 1:
             average = self.average
             table.caption = f'average over all {len(self.rows)} subsets {_text(average["score_all"])} %'
@@ -190,7 +206,8 @@ def sweep(
     """
     names = parse_subsets(subsets, host.modalities)
     masks = torch.tensor([[m in s for m in host.modalities] for s in names])
-    metrics = [METRICS.build(metric).to(host.device) for _ in names]
+    classes = getattr(getattr(getattr(loader, 'dataset', None), 'dataset', None), 'classes', None) or ()
+    metrics = [build_metric(metric, host, classes) for _ in names]
     counts = torch.zeros(len(names), dtype=torch.float64)
     with host.aside(training=False), torch.inference_mode():
         for data in track(loader, title):
@@ -201,36 +218,52 @@ def sweep(
                 rows = (batch.present & masks[i]).any(1)
                 counts[i] += rows.sum()
                 if outputs is not None:
-                    metrics[i].update(outputs, batch if rows.all() else batch.select(rows))
+                    metrics[i].update(host.postprocess(outputs), batch if rows.all() else batch.select(rows))
                 del outputs  # and so would this name: one subset's logits are enough in memory
     counts = all_reduce_sum(counts.to(host.device)).tolist()
     values = [{k: _plain(v) for k, v in m.compute().items()} for m in metrics]
-    classes = getattr(getattr(getattr(loader, 'dataset', None), 'dataset', None), 'classes', None) or ()
-    return _collect(metrics[0], host.modalities, names, values, counts, classes)
+    result = _collect(metrics, host.modalities, names, values, counts, classes)
+    result.settings = {**host.settings, **metrics[0].settings}
+    return result
+
+
+def build_metric(metric: str | Mapping[str, Any], host: MultimodalHost, classes: Sequence[str] = ()) -> Metric:
+    """A metric on the host's device; if it asks for the number of classes (its ``num_classes`` is None) it gets that of
+    the data set's ``classes``, else the host's."""
+    built = METRICS.build(metric).to(host.device)
+    if getattr(built, 'num_classes', 0) is None:
+        built.num_classes = len(classes) or getattr(host, 'num_classes', None)
+    return built
+
+
+def class_labels(classes: Sequence[str], count: int) -> list[str]:
+    """The names of the classes, or numbers where there are not ``count`` different ones."""
+    return list(classes) if len(set(classes)) == count else [str(i) for i in range(count)]
 
 
 def _collect(
-    metric: Any,
+    metrics: Sequence[Metric],
     modalities: Subset,
     names: list[Subset],
     values: list[dict[str, float | list[float]]],
     counts: list[float],
     classes: Sequence[str],
 ) -> Sweep:
-    rows = []
+    rows, metric = [], metrics[0]
     length = max((len(v) for value in values for v in value.values() if isinstance(v, list)), default=0)
-    labels = list(classes) if len(set(classes)) == length else [str(i) for i in range(length)]
+    labels = class_labels(classes, length)
     for name, value, count in zip(names, values, counts):
         if not isinstance(value.get(metric.name), float):
             raise InputError(f'{type(metric).__name__} computed {sorted(value)}, but its name is {metric.name!r}.')
         scalars = {k: _finite(v) for k, v in value.items() if not isinstance(v, list)}
         row = {'modalities': name, 'score': scalars[metric.name], 'pcr': None, 'samples': int(count)}
         row['metrics'] = scalars
-        if length:  # a subset without any sample has no entries
-            vectors = {k: v or [math.nan] * length for k, v in value.items() if isinstance(v, list)}
+        if length:  # a subset may have seen fewer classes, or no sample and no class at all
+            vectors = {k: v + [math.nan] * (length - len(v)) for k, v in value.items() if isinstance(v, list)}
             row['per_class'] = {k: dict(zip(labels, map(_finite, v))) for k, v in vectors.items()}
         rows.append(row)
-    result = Sweep(metric.name, modalities, rows, metric.higher_is_better)
+    result = Sweep(metric.name, modalities, rows, metric.higher_is_better, also=metric.also)
+    result.curves = {'+'.join(s): named_curves(c, labels) for s, m in zip(names, metrics) if (c := m.curves())}
     if result.full is not None and result.full > 0 and metric.higher_is_better:
         for r in rows:
             if len(r['modalities']) < len(modalities) and r['score'] is not None:
@@ -253,3 +286,7 @@ def _mean(values: Iterable[float | None]) -> float | None:
 
 def _text(value: float | None) -> str:
     return '–' if value is None else f'{value:.2f}'
+
+
+def _cell(value: float | None) -> str:
+    return '' if value is None else f'{value:.4f}'

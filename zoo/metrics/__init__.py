@@ -3,7 +3,19 @@
 from .accuracy import Accuracy
 from .collapse import performance_collapse_rate
 from .distributed import all_reduce_sum
+from .matching import match_detections
+from .mean_ap import MeanAP
 from .mean_iou import MeanIoU, class_map
-from .metric import Metric
+from .metric import Curves, Metric
 
-__all__ = ['Accuracy', 'MeanIoU', 'Metric', 'all_reduce_sum', 'class_map', 'performance_collapse_rate']
+__all__ = [
+    'Accuracy',
+    'Curves',
+    'MeanAP',
+    'MeanIoU',
+    'Metric',
+    'all_reduce_sum',
+    'class_map',
+    'match_detections',
+    'performance_collapse_rate',
+]

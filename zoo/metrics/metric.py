@@ -1,8 +1,17 @@
 """What every metric keeps."""
 
+from typing import Any, NamedTuple
+
 from torch import Tensor, nn
 
 from zoo.batch import Batch, Outputs
+
+
+class Curves(NamedTuple):
+    """Precision over recall, both 0..1."""
+
+    recall: Tensor  # (R,), increasing
+    precision: Tensor  # (K, R) for each class, NaN for one without a score
 
 
 class Metric(nn.Module):
@@ -10,10 +19,12 @@ class Metric(nn.Module):
 
     Attributes:
         name: The key of `compute` that tables, model selection and the performance collapse rate use.
+        also: Further scalars that tables show.
         higher_is_better: Whether a larger value is better.
     """
 
     name: str = ''
+    also: tuple[str, ...] = ()
     higher_is_better = True
 
     def update(self, outputs: Outputs, batch: Batch) -> None:
@@ -27,3 +38,12 @@ class Metric(nn.Module):
         what tables of classes show.
         """
         raise NotImplementedError
+
+    def curves(self) -> Curves | None:
+        """After `compute`: the curves behind the scores; None where there are none."""
+        return None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Plain values without which the scores can not be compared; they are stored with them."""
+        return {}

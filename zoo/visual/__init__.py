@@ -1,5 +1,7 @@
 """Pictures of samples and predictions, drawn with Pillow."""
 
+from .curves import NamedCurves, draw_curves, named_curves, write_curves
+from .detection import detection
 from .inputs import base_picture, draw_input
 from .palette import palette
 from .scene import Panel, Scene
@@ -9,15 +11,20 @@ from .text import text_picture
 
 __all__ = [
     'DRAWERS',
+    'NamedCurves',
     'Panel',
     'Scene',
     'base_picture',
     'classification',
+    'detection',
+    'draw_curves',
     'draw_input',
     'draw_scene',
     'draw_sheet',
     'drawer',
+    'named_curves',
     'palette',
     'segmentation',
     'text_picture',
+    'write_curves',
 ]

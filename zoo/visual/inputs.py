@@ -28,14 +28,20 @@ def draw_input(scene: Scene, modality: str) -> Panel:
     return Panel(modality, mapped_picture(values, valid), note)
 
 
-def base_picture(scene: Scene) -> Image.Image:
-    """The picture on which predictions lie, in grey: the first input with three channels, else the first picture."""
+def base_picture(scene: Scene, grey: bool = True) -> Image.Image:
+    """The picture on which predictions lie: the first input with three channels, else the first picture.
+
+    Args:
+        scene: The sample.
+        grey: Take the colours away, where those of the classes shall be told apart.
+    """
     planes = [p for m in scene.modalities if m in scene.inputs and (p := as_planes(scene.inputs[m])) is not None]
     first = next((p for p in planes if len(p) == 3), planes[0] if planes else None)
     if first is None:
         return Image.new('L', scene.size[::-1], 255)
     if len(first) == 3:
-        return colour_picture(first, scene.blue_first).convert('L')
+        picture = colour_picture(first, scene.blue_first)
+        return picture.convert('L') if grey else picture
     values = first.float().mean(0)
     return Image.fromarray(_stretch(values, values.isfinite()).mul(255).byte().numpy())
 

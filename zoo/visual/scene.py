@@ -45,6 +45,8 @@ class Scene:
         target: As a data set delivers it; None where it is not known.
         invalid: Modality to the value that marks pixels without a measurement.
         blue_first: Whether inputs with three channels are BGR.
+        place: (top, left, height, width), the rectangle of the host's input in which the sample's own picture lies;
+            what is predicted in pixels of the input goes back by it. None: the input is as large as the picture.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Scene:
     target: Any = None
     invalid: Mapping[str, float] = field(default_factory=dict)
     blue_first: bool = False
+    place: tuple[int, int, int, int] | None = None
 
     @cached_property
     def panel_size(self) -> tuple[int, int]:

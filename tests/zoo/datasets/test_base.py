@@ -1,5 +1,6 @@
 """The base class of all data sets: choice of modalities, transforms, and the checks of a sample."""
 
+import pickle
 from typing import ClassVar
 
 import numpy as np
@@ -89,6 +90,12 @@ def _with(modality, value):
     return good(inputs={**good()['inputs'], modality: value})
 
 
+def _own(modality, *rows, label=0):
+    sets = [torch.tensor(r, dtype=torch.float32).view(-1, 4) for r in ((), rows)]
+    whole, own = ({'boxes': b, 'labels': torch.full((len(b),), label)} for b in sets)
+    return good(target={**whole, 'own': {modality: own}})
+
+
 NAN = torch.zeros(1, 4, 6)
 NAN[0, 1, 2] = torch.nan
 INF = torch.zeros(1, 4, 6)
@@ -121,10 +128,13 @@ INF[0, 1, 2:4] = torch.inf
             good(target={'boxes': torch.tensor([[0.0, 0, 6, 4]]), 'labels': torch.tensor([2])}),
             'label 2 is out of range',
         ),
+        (_own('rgb', [0, 0, 7, 4]), r'here, labels of rgb: the box \[0\.0, 0\.0, 7\.0, 4\.0\].* is empty or leaves'),
+        (_own('depth', [0, 0, 6, 4], label=2), 'here, labels of depth: label 2 is out of range'),
+        (_own('rgbd', [0, 0, 6, 4]), r"No modality of the own labels of here named 'rgbd'\. Did you mean 'rgb'"),
     ],
 )
 def test_a_sample_that_no_host_could_use_is_refused_with_its_source(sample, message):
-    with pytest.raises(InputError, match=message) as error:
+    with pytest.raises((InputError, NameNotFound), match=message) as error:
         Pairs().check_sample(sample, 'here')
     assert '\n' not in str(error.value)
 
@@ -139,6 +149,8 @@ def test_a_sample_that_no_host_could_use_is_refused_with_its_source(sample, mess
         good(target=torch.zeros(8, 13).long(), info={'mask_size': (8, 13)}),
         good(target={'boxes': torch.zeros(0, 4), 'labels': torch.zeros(0).long()}),
         good(target={'boxes': torch.tensor([[0.0, 0, 6, 4]]), 'labels': torch.tensor([1])}),
+        _own('depth', [0, 0, 6, 4], label=1),
+        _own('rgb'),
         good(target=torch.tensor(9.5)),
         good(target='a caption'),
     ],
@@ -150,12 +162,30 @@ def test_a_sample_that_no_host_could_use_is_refused_with_its_source(sample, mess
         'mask of its own size',
         'no boxes',
         'full box',
+        'boxes of one modality',
+        'no boxes of one modality',
         'regression',
         'text',
     ],
 )
 def test_an_unusual_sample_that_is_right_passes(sample):
     Pairs().check_sample(sample, 'here')
+
+
+def test_nothing_is_said_about_presence_and_the_epoch_is_the_first():
+    assert Pairs().presence() is None
+    assert Pairs().epoch == 0
+
+
+def test_a_data_set_with_groups_of_partners_can_be_sent_to_workers():
+    class Half(Pairs):
+        def presence(self):
+            return torch.tensor([[True, True], [True, False], [True, False]])
+
+    data = Half()
+    assert [{data._partner(i) for _ in range(40)} for i in range(3)] == [{0}, {1, 2}, {1, 2}]
+    sent = pickle.loads(pickle.dumps(data.__dict__))
+    assert sent['_groups'][0].tolist() == data._groups[0].tolist()
 
 
 def test_getitem_checks_and_names_the_index():

@@ -196,6 +196,10 @@ FILTER = dict(type='FrequencyFilter', size=5, kind='fft_low')
         (dict(type='NoData', size=40, transforms=[FILTER]), [40, 40]),
         (dict(type='NoData', size=40, transforms=[dict(type='Resize', size=[9, 11]), FILTER, 'RandomFlip']), [9, 11]),
         (dict(type='NoData', transforms=[dict(type='Resize', size=30), dict(type='RandomCrop', size=24)]), [24, 24]),
+        (
+            dict(type='NoData', transforms=[dict(type='LetterBox', size=30), dict(type='RandomAffine', size=None)]),
+            [30] * 2,
+        ),
         (dict(type='Fixed'), [20, 30]),
     ],
 )

@@ -113,6 +113,46 @@ def test_boxes_are_listed_even_when_their_numbers_happen_to_agree():
     assert isinstance(Collate(['a', 'b'])(rows)['target']['boxes'], list)
 
 
+def test_label_sets_of_single_modalities_keep_their_nest():
+    def labels(n):
+        return {'boxes': torch.rand(n, 4), 'labels': torch.arange(n)}
+
+    sets = [{'own': {m: labels(n) for m in 'ab'}, **labels(n + 1)} for n in (2, 0, 2)]
+    target = Collate(['a', 'b'])([{**sample(a=torch.ones(1, 2, 2)), 'target': t} for t in sets])['target']
+    assert list(target['own']) == ['a', 'b']
+    for m in 'ab':
+        for k in ('boxes', 'labels'):
+            assert isinstance(target['own'][m][k], list)
+            assert all(x is t['own'][m][k] for x, t in zip(target['own'][m][k], sets, strict=True))
+    assert [len(x) for x in target['labels']] == [3, 1, 3]
+
+
+def test_targets_that_hold_different_things_are_refused():
+    rows = [{**sample(a=torch.ones(1, 2, 2)), 'target': {'own': {m: {}}}} for m in 'ab']
+    with pytest.raises(InputError, match=r"targets of a batch differ in what they hold: \['a'\], \['b'\]"):
+        Collate(['a', 'b'])(rows)
+
+
+class Epochs(Noise):
+    """Its target is the epoch that it was told."""
+
+    epoch = -1
+
+    def __getitem__(self, index):
+        return {**super().__getitem__(index), 'target': torch.tensor(self.epoch)}
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_a_data_set_that_asks_is_told_the_epoch(workers):
+    loader = build_dataloader({'dataset': Epochs(), 'batch_size': 3, 'num_workers': workers}, training=True)
+    told = []
+    for epoch in (0, 1, 7):
+        loader.sampler.set_position(epoch)
+        told += [set(batch['target'].tolist()) for batch in loader]
+    assert told == [{0}, {0}, {1}, {1}, {7}, {7}]
+    assert not hasattr(build_dataloader({'dataset': Noise()}, training=True).dataset.dataset, 'epoch')
+
+
 def test_samples_of_different_shape_are_refused_by_name():
     with pytest.raises(InputError, match="differ in the shape of 'a'"):
         Collate(['a', 'b'])([sample(a=torch.ones(1, 2, 2)), sample(a=torch.ones(1, 2, 3))])

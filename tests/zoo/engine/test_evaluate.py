@@ -7,7 +7,16 @@ import pytest
 
 import zoo
 from registry import InputError, NameNotFound
-from zoo.datasets.transforms import RandomCrop, RandomFlip, RandomRotation, Resize
+from zoo.datasets.transforms import (
+    LetterBox,
+    MixUp,
+    Mosaic,
+    RandomAffine,
+    RandomCrop,
+    RandomFlip,
+    RandomRotation,
+    Resize,
+)
 from zoo.engine.evaluate import check_dataset, delivered_size
 from zoo.engine.runner import check_disjoint
 
@@ -35,6 +44,10 @@ def data(**arguments):
         ([Resize(70), RandomCrop((32, 48)), RandomFlip()], (32, 48)),
         ([Resize(64), RandomRotation(10, canvas=0.8)], None),
         ([Resize(64), lambda sample: sample], (64, 64)),
+        ([LetterBox((32, 96))], (32, 96)),
+        ([LetterBox(64), RandomAffine()], (64, 64)),
+        ([Mosaic(64), RandomAffine((32, 96)), RandomFlip(), MixUp()], (32, 96)),
+        ([Mosaic(64), RandomAffine()], None),
     ],
 )
 def test_the_delivered_size_is_that_of_the_last_transform_that_says_one(transforms, size):

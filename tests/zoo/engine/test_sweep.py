@@ -1,6 +1,7 @@
 """The modality sweep: which subsets, which samples, which averages."""
 
 import csv
+import importlib
 import io
 import json
 import math
@@ -11,7 +12,8 @@ from rich.console import Console
 
 import zoo
 from registry import METRICS, NameNotFound
-from zoo.engine import Sweep, parse_subsets, sweep
+from zoo.engine import Sweep, build_dataloader, parse_subsets, sweep
+from zoo.engine.sweep import build_metric
 from zoo.metrics import Metric
 
 MODALITIES = ('rgb', 'depth', 'ir')
@@ -251,3 +253,55 @@ def test_the_sweep_of_masks_scores_each_subset_as_a_run_of_its_own_does():
             metric.update(segmenter.run(part), part)
         assert row['score'] == pytest.approx(float(metric.compute()['mIoU']))
         assert row['samples'] == int(rows.sum())
+
+
+DETECTION = dict(dataset=dict(type='ToyBoxes', shift=8), batch_size=4)
+
+
+@pytest.fixture
+def detector_sweep():
+    toy_boxes = importlib.import_module('toy_boxes')
+    return sweep(toy_boxes.ToyDetector(), build_dataloader(DETECTION, training=False), 'MeanAP')
+
+
+def test_a_detector_is_scored_on_its_boxes_in_their_final_form(detector_sweep):
+    rgb, ir, both = detector_sweep.rows
+    assert rgb['score'] == rgb['metrics']['mAP50-95'] == pytest.approx(100)
+    assert ir['score'] == 0  # 12 columns of 28 are common
+    assert both['per_class']['AP50-95']['bright'] == pytest.approx(50)  # 20 of 28: enough for 0.5, 0.55 ... 0.7
+    assert rgb['per_class']['AP50'] == {'dim': pytest.approx(100), 'bright': pytest.approx(100)}
+    assert both['samples'] == 9
+    assert detector_sweep.to_dict()['settings'] == {'missing': 'mask', 'style': 'coco'}
+    assert set(detector_sweep.curves) == {'rgb', 'ir', 'rgb+ir'}
+    assert detector_sweep.curves['rgb'].precision == {'dim': [1.0] * 101, 'bright': [1.0] * 101}
+    assert detector_sweep.numbers()['mAP50-95'] == both['metrics']['mAP50-95']
+
+
+def test_files_of_a_detector_have_its_second_score_and_its_curves(detector_sweep, tmp_path):
+    detector_sweep.save(tmp_path)
+    table = list(csv.reader((tmp_path / 'modality_sweep.csv').open()))
+    assert table[0] == ['rgb', 'ir', 'mAP50', 'mAP50-95', 'pcr', 'samples']
+    assert table[1][:4] == ['1', '0', '100.0000', '100.0000']
+    curves = list(csv.reader((tmp_path / 'pr_curves.csv').open()))
+    assert curves[0] == ['class', 'recall', 'rgb', 'ir', 'rgb+ir']
+    assert curves[1][:4] == ['mean', '0.00', '1.0000', '0.0000']
+    assert (tmp_path / 'pr_curves.png').stat().st_size > 1000
+    assert 'curves' not in (tmp_path / 'modality_sweep.json').read_text()
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(detector_sweep.table())
+    assert 'mAP50 %' in (header := console.export_text().splitlines()[1])
+    assert 'mAP50-95 %' in header
+
+
+def test_a_metric_that_asks_for_the_number_of_classes_gets_that_of_the_data_or_of_the_host(host):
+    assert build_metric('MeanAP', host, ('a', 'b', 'c')).num_classes == 3
+    assert build_metric('MeanAP', host).num_classes == host.num_classes
+    assert build_metric(dict(type='MeanAP', num_classes=9), host, ('a',)).num_classes == 9
+    assert not hasattr(build_metric('Accuracy', host, ('a',)), 'num_classes')
+
+
+def test_other_metrics_have_neither_settings_nor_curves_in_their_files(host, tmp_path):
+    result = sweep(host, [batch(2)], 'Accuracy', 'full')
+    assert 'settings' not in result.to_dict()
+    result.save(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['modality_sweep.csv', 'modality_sweep.json']

@@ -72,6 +72,7 @@ def test_predictions_lie_on_the_first_image_with_three_channels():
     rgb = torch.full((3, *SIZE), 90, dtype=torch.uint8)
     both = Scene('x', ('depth', 'rgb'), {'depth': torch.rand(1, *SIZE), 'rgb': rgb}, SIZE)
     assert (np.asarray(base_picture(both)) == 90).all()
+    assert np.asarray(base_picture(both, grey=False)).shape == (*SIZE, 3)
     alone = np.asarray(base_picture(scene(depth=torch.linspace(0, 1, 600).reshape(1, *SIZE))))
     assert alone.shape == SIZE
     assert alone[0, 0] == 0

@@ -85,9 +85,12 @@ def test_classes_without_names_are_numbered():
 @pytest.mark.parametrize('task', sorted(DRAWERS))
 @pytest.mark.parametrize('known', [False, True])
 def test_a_sheet_has_the_inputs_the_truth_and_each_subset(task, known):
-    target, z = {'segmentation': (mask(), torch.randn(4, *SIZE)), 'classification': (torch.tensor(1), torch.randn(4))}[
-        task
-    ]
+    box = torch.tensor([[2.0, 3.0, 9.0, 12.0]])
+    target, z = {
+        'segmentation': (mask(), torch.randn(4, *SIZE)),
+        'classification': (torch.tensor(1), torch.randn(4)),
+        'detection': ({'boxes': box, 'labels': torch.tensor([1])}, torch.cat([box, torch.tensor([[0.9, 1]])], 1)),
+    }[task]
     given = scene(target if known else None)
     panels = {name: DRAWERS[task](given, z) for name in ('rgb', 'depth', 'rgb + depth')}
     sheet = draw_scene(given, task, panels)

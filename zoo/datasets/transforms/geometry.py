@@ -13,19 +13,22 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as F
 
-from registry import TRANSFORMS, InputError
+from registry import TRANSFORMS, InputError, unknown_name
 
 from ..base import Sample, image_size
-from .draws import interval, uniform
+from .draws import interval, probability, uniform
 
 Move = Callable[[Tensor], Tensor]
+Keep = Callable[[Tensor, Tensor], Tensor]
+
+FLIPS = {'horizontal': F.horizontal_flip, 'vertical': F.vertical_flip}
 
 
 class Geometry:
     """Base of the transforms that move pixels: a subclass draws one function and all tensors go through it.
 
     Images are interpolated bilinearly, masks take the nearest pixel, boxes are clipped to the image and dropped with
-    less than one pixel left. A target that is a class stays.
+    less than one pixel left, the sets in ``'own'`` like the others. A target that is a class stays.
     """
 
     any_sizes = False  # True: the modalities and the mask may enter with different sizes
@@ -34,6 +37,18 @@ class Geometry:
     def draw(self, height: int, width: int) -> Move:
         """The function for one sample of ``height`` x ``width``; it takes torchvision's ``tv_tensors``."""
         raise NotImplementedError
+
+    def move_input(self, move: Move, modality: str, x: Tensor) -> Tensor:
+        """One input (C, H, W) through the function that was drawn."""
+        return move(self.wrap(modality, x))
+
+    def wrap(self, modality: str, x: Tensor) -> Tensor:
+        """An input as the ``tv_tensors`` that says how it is interpolated."""
+        return (tv_tensors.Mask if modality in self.nearest else tv_tensors.Image)(x)
+
+    def keep(self, moved: Tensor, clipped: Tensor) -> Tensor:
+        """Which boxes (N, 4) stay, as bool (N,), given where they were moved and what of them the image shows."""
+        return at_least_a_pixel(moved, clipped)
 
     def __call__(self, sample: Sample) -> Sample:
         """Move every input and the target; the sample that was given is not changed.
@@ -46,31 +61,46 @@ class Geometry:
         if not self.any_sizes and len(set(sizes.values())) > 1:
             raise InputError(f'{type(self).__name__} needs modalities of one size, got {sizes}; put Resize before it.')
         target = sample.get('target')
-        if not self.any_sizes and _is_mask(target) and tuple(target.shape) != size:
+        if not self.any_sizes and is_mask(target) and tuple(target.shape) != size:
             raise InputError(
                 f'{type(self).__name__} needs a mask of the size {size} of its image, got {tuple(target.shape)}; '
                 'Resize(inputs_only=True) comes last.'
             )
         move = self.draw(*size)
-        kinds = {m: tv_tensors.Mask if m in self.nearest else tv_tensors.Image for m in sample['inputs']}
-        inputs = {m: _plain(move(kinds[m](x))) for m, x in sample['inputs'].items()}
-        return {**sample, 'inputs': inputs, 'target': move_target(target, move, size)}
+        inputs = {m: _plain(self.move_input(move, m, x)) for m, x in sample['inputs'].items()}
+        return {**sample, 'inputs': inputs, 'target': move_target(target, move, size, self.keep)}
 
 
-def move_target(target: Any, move: Move, size: tuple[int, int]) -> Any:
-    """A mask (H, W) or a dict with boxes, moved along with its image of ``size``; anything else unchanged."""
-    if _is_mask(target):
+def at_least_a_pixel(moved: Tensor, clipped: Tensor) -> Tensor:
+    """Which boxes (N, 4) have a pixel left in both directions."""
+    return (clipped[:, 2:] - clipped[:, :2] >= 1).all(1)
+
+
+def move_target(target: Any, move: Move, size: tuple[int, int], keep: Keep = at_least_a_pixel) -> Any:
+    """A mask (H, W) or a dict with boxes, moved along with its image of ``size``; anything else unchanged.
+
+    Entries as long as the boxes lose those that ``keep`` drops; the label sets in ``'own'`` are moved each by itself.
+    """
+    if is_mask(target):
         return _plain(move(tv_tensors.Mask(target)))
     if isinstance(target, dict) and 'boxes' in target:
-        boxes = move(tv_tensors.BoundingBoxes(target['boxes'], format='XYXY', canvas_size=size))
-        boxes = _plain(F.clamp_bounding_boxes(boxes))
-        keep = (boxes[:, 2:] - boxes[:, :2] >= 1).all(1)
-        rest = {k: v[keep] if isinstance(v, Tensor) and len(v) == len(keep) else v for k, v in target.items()}
-        return {**rest, 'boxes': boxes[keep]}
+        moved = move(tv_tensors.BoundingBoxes(target['boxes'], format='XYXY', canvas_size=size))
+        boxes = _plain(F.clamp_bounding_boxes(moved))
+        kept = keep(_plain(moved), boxes)
+        rest = {k: v[kept] if goes_with_boxes(v, len(kept)) else v for k, v in target.items()}
+        if 'own' in target:
+            rest['own'] = {m: move_target(own, move, size, keep) for m, own in target['own'].items()}
+        return {**rest, 'boxes': boxes[kept]}
     return target
 
 
-def _is_mask(target: Any) -> bool:
+def goes_with_boxes(value: Any, number: int) -> bool:
+    """Whether an entry of a target has one row for each of its boxes."""
+    return isinstance(value, Tensor) and value.ndim > 0 and len(value) == number
+
+
+def is_mask(target: Any) -> bool:
+    """Whether a target is a mask (H, W)."""
     return isinstance(target, Tensor) and target.ndim == 2
 
 
@@ -78,7 +108,8 @@ def _plain(x: Tensor) -> Tensor:
     return x.as_subclass(Tensor)
 
 
-def _names(given: Sequence[str] | str) -> tuple[str, ...]:
+def names_of(given: Sequence[str] | str) -> tuple[str, ...]:
+    """One name or several, as a tuple."""
     return (given,) if isinstance(given, str) else tuple(given)
 
 
@@ -104,7 +135,7 @@ class Resize(Geometry):
     any_sizes = True
 
     def __init__(self, size: int | Sequence[int], inputs_only: bool = False, nearest: Sequence[str] | str = ()) -> None:
-        self.size, self.inputs_only, self.nearest = image_size(size), inputs_only, _names(nearest)
+        self.size, self.inputs_only, self.nearest = image_size(size), inputs_only, names_of(nearest)
 
     def draw(self, height: int, width: int) -> Move:
         return partial(_resize, size=self.size)
@@ -121,7 +152,7 @@ class Resize(Geometry):
         if isinstance(target, dict) and 'boxes' in target:
             raise InputError('Resize(inputs_only=True) is for masks: boxes move with their image.')
         moved = {**super().__call__({**sample, 'target': None}), 'target': target}
-        if _is_mask(target):
+        if is_mask(target):
             moved['info'] = {**sample.get('info', {}), 'mask_size': tuple(target.shape)}
         return moved
 
@@ -136,7 +167,7 @@ class RandomResize(Geometry):
     """
 
     def __init__(self, scale: Sequence[float] = (1.0, 1.4), nearest: Sequence[str] | str = ()) -> None:
-        self.scale, self.nearest = interval('scale of RandomResize', scale), _names(nearest)
+        self.scale, self.nearest = interval('scale of RandomResize', scale), names_of(nearest)
         if self.scale[0] <= 0:
             raise InputError(f'The scale of RandomResize is above 0, got {scale!r}.')
 
@@ -159,7 +190,7 @@ class RandomRotation(Geometry):
     def __init__(self, degrees: float = 30, canvas: float | None = None, nearest: Sequence[str] | str = ()) -> None:
         if not 0 <= degrees <= 180 or (canvas is not None and not 0 < canvas <= 1):
             raise InputError(f'RandomRotation takes degrees in 0..180 and canvas in (0, 1], got {degrees}, {canvas}.')
-        self.degrees, self.canvas, self.nearest = degrees, canvas, _names(nearest)
+        self.degrees, self.canvas, self.nearest = degrees, canvas, names_of(nearest)
 
     def draw(self, height: int, width: int) -> Move:
         angle = (2 * torch.rand(()).item() - 1) * self.degrees
@@ -185,7 +216,7 @@ class RandomCrop(Geometry):
     def __init__(
         self, size: int | Sequence[int], resize_smaller: bool = False, nearest: Sequence[str] | str = ()
     ) -> None:
-        self.size, self.resize_smaller, self.nearest = image_size(size), resize_smaller, _names(nearest)
+        self.size, self.resize_smaller, self.nearest = image_size(size), resize_smaller, names_of(nearest)
 
     def draw(self, height: int, width: int) -> Move:
         if self.resize_smaller and (height <= self.size[0] or width <= self.size[1]):
@@ -199,19 +230,25 @@ class RandomCrop(Geometry):
 
 @TRANSFORMS.register_module()
 class RandomFlip(Geometry):
-    """Mirrors left and right.
+    """Mirrors left and right, or above and below; for both put two into the list.
 
     Args:
         p: The probability.
+        direction: ``'horizontal'`` swaps left and right, ``'vertical'`` above and below.
+
+    Raises:
+        InputError: A probability out of range.
+        NameNotFound: An unknown direction.
     """
 
-    def __init__(self, p: float = 0.5) -> None:
-        if not 0 <= p <= 1:
-            raise InputError(f'RandomFlip takes a probability p in 0..1, got {p}.')
-        self.p = p
+    def __init__(self, p: float = 0.5, direction: str = 'horizontal') -> None:
+        self.p = probability('RandomFlip', p)
+        if direction not in FLIPS:
+            raise unknown_name('direction of RandomFlip', direction, FLIPS)
+        self.direction = direction
 
     def draw(self, height: int, width: int) -> Move:
-        return F.horizontal_flip if torch.rand(()).item() < self.p else _stay
+        return FLIPS[self.direction] if torch.rand(()).item() < self.p else _stay
 
 
 def _stay(x: Tensor) -> Tensor:

@@ -175,7 +175,7 @@ def test_a_flip_happens_as_often_as_asked():
         (dict(type='RandomResize', scale=1.4), r'scale of RandomResize is a pair of numbers, got 1\.4'),
         (dict(type='RandomResize', scale=(1.4, 1.0)), r'is a pair \(smallest, largest\), got \(1\.4, 1\.0\)'),
         (dict(type='RandomResize', scale=(0, 1)), r'scale of RandomResize is above 0'),
-        (dict(type='RandomFlip', p=1.5), r'probability p in 0\.\.1, got 1\.5'),
+        (dict(type='RandomFlip', p=1.5), r'RandomFlip takes a probability p, which must be in 0\.\.1, got 1\.5'),
     ],
 )
 def test_wrong_arguments_are_refused(config, message):

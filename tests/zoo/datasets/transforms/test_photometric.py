@@ -6,15 +6,15 @@ import pytest
 import torch
 
 from registry import TRANSFORMS, InputError
-from zoo.datasets.transforms import RandomHSV, scale_hsv
+from zoo.datasets.transforms import RandomGain, RandomHSV, scale_hsv
 
 
-def by_hand(image, factors):
+def by_hand(image, factors, shift=0.0):
     """Pixel by pixel in float64."""
     pixels = []
     for rgb in image.flatten(1).T.tolist():
-        hsv = colorsys.rgb_to_hsv(*(v / 255 for v in rgb))
-        pixels.append([255 * v for v in colorsys.hsv_to_rgb(*(min(x * f, 1) for x, f in zip(hsv, factors)))])
+        hue, *rest = (min(x * f, 1) for x, f in zip(colorsys.rgb_to_hsv(*(v / 255 for v in rgb)), factors))
+        pixels.append([255 * v for v in colorsys.hsv_to_rgb((hue + shift) % 1, *rest)])
     return torch.tensor(pixels, dtype=torch.float64).T.view(image.shape)
 
 
@@ -33,6 +33,14 @@ def test_factors_act_on_hue_saturation_and_value(factors, edges):
     assert found.dtype == torch.uint8
     assert (found.double() - by_hand(image, factors)).abs().max() < 0.5 + 1e-3 * 255
     assert torch.equal(image, before)
+
+
+@pytest.mark.parametrize('shift', [0.015, -0.015, 0.5, 1, -1])
+@pytest.mark.parametrize('edges', [True, False])
+def test_a_shift_turns_the_hue_around_the_circle(shift, edges):
+    image = EDGES if edges else torch.randint(0, 256, (3, 9, 14), dtype=torch.uint8)
+    found = scale_hsv(image, (1, 0.7, 1.2), shift)
+    assert (found.double() - by_hand(image, (1, 0.7, 1.2), shift)).abs().max() < 0.5 + 1e-3 * 255
 
 
 def test_factors_of_one_change_nothing():
@@ -87,9 +95,50 @@ def test_factors_fill_their_ranges():
     assert 190 < max(values) <= 200
 
 
+def test_the_hue_may_be_shifted_instead_of_scaled():
+    red = {'inputs': {'rgb': torch.tensor([200, 0, 0], dtype=torch.uint8).view(3, 1, 1)}}
+    turned = RandomHSV(h=(1 / 3, 1 / 3), s=(1, 1), v=(1, 1), shift_hue=True)(red)['inputs']['rgb']
+    assert turned.flatten().tolist() == [0, 200, 0]
+    values = [RandomHSV((-0.01, 0.01), (1, 1), (1, 1), shift_hue=True)(red)['inputs']['rgb'] for _ in range(40)]
+    greens, blues = (max(int(v[c]) for v in values) for c in (1, 2))
+    assert min(greens, blues) > 6
+    assert max(greens, blues) <= 12  # a hundredth of the circle, 3.6 of the 60 degrees from 0 to 200
+
+
+def test_gain_and_offset_act_on_the_named_modalities_only():
+    given = sample()
+    before = {m: x.clone() for m, x in given['inputs'].items()}
+    found = RandomGain(['depth', 'second', 'absent'], gain=(2, 2), offset=(-100, -100))(given)['inputs']
+    assert torch.equal(found['depth'], 2 * before['depth'] - 100)
+    expected = [min(max(2 * v - 100, 0), 255) for v in before['second'].flatten().tolist()]
+    assert found['second'].flatten().tolist() == expected
+    assert found['second'].dtype == torch.uint8
+    assert found['rgb'] is given['inputs']['rgb']
+    assert all(torch.equal(given['inputs'][m], x) for m, x in before.items())
+    ones = {'inputs': {'ir': torch.ones(1, 1, 1)}}
+    values = [RandomGain('ir', (0.5, 1), (0, 0.25))(ones)['inputs']['ir'].item() for _ in range(200)]
+    assert 0.5 <= min(values) < 0.6
+    assert 1.15 < max(values) <= 1.25
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (dict(gain=1.1), r'gain of RandomGain is a pair of numbers, got 1\.1'),
+        (dict(gain=(-1, 1)), r'gain of RandomGain is at least 0, got \(-1, 1\)'),
+        (dict(offset=(1, 0)), r'offset of RandomGain is a pair \(smallest, largest\)'),
+    ],
+)
+def test_wrong_gains_are_refused(arguments, message):
+    with pytest.raises(InputError, match=message):
+        RandomGain('ir', **arguments)
+
+
 @pytest.mark.parametrize(
     ('config', 'message'),
     [
+        (dict(h=(0.9, 1.1), shift_hue=True), r'h of RandomHSV is a share of the circle in -1\.\.1, got \(0\.9, 1\.1\)'),
+        (dict(h=(0, 0), s=(-1, 1), shift_hue=True), 'factors of RandomHSV are at least 0'),
         (dict(h=0.9), r'factor h of RandomHSV is a pair of numbers, got 0\.9'),
         (dict(s=(1.1, 0.9)), r'factor s of RandomHSV is a pair \(smallest, largest\)'),
         (dict(v=(-0.1, 1)), 'factors of RandomHSV are at least 0'),

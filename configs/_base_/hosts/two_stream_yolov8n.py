@@ -1,0 +1,11 @@
+"""Two YOLOv8n backbones, rgb and infrared, fused at three levels by concatenation and a convolution; images of 8 bits."""
+
+model = dict(
+    type='TwoStreamYOLO',
+    modalities=['rgb', 'ir'],
+    num_classes=10,
+    model='yolov8n',
+    in_chans=dict(rgb=3, ir=1),
+    fusion='ConcatConv',
+    data_preprocessor=dict(std=dict(rgb=255, ir=255)),
+)

@@ -1,0 +1,60 @@
+"""Which files there are: folders and lists of stems."""
+
+import os
+from collections.abc import Collection
+from pathlib import Path
+
+from registry import InputError
+
+IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
+Files = dict[str, str]  # stem -> path
+
+
+def list_files(folder: str | Path, owner: str, suffixes: Collection[str] = IMAGES) -> Files:
+    """Stem to path of the files in a folder that end so, whatever the case; hidden files do not count.
+
+    Raises:
+        InputError: Two files of one stem, or no such folder.
+    """
+    found: Files = {}
+    try:
+        entries = list(os.scandir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(f'{owner}: no folder {folder}.') from None
+    for entry in entries:
+        stem, suffix = os.path.splitext(entry.name)
+        if suffix.lower() not in suffixes or entry.name.startswith('.'):
+            continue
+        if stem in found:
+            raise InputError(
+                f'{entry.path}: there is also {Path(found[stem]).name}, and one sample has one file of each.'
+            )
+        found[stem] = entry.path
+    return found
+
+
+def find_folder(root: str | Path, owner: str, hint: str) -> Path:
+    """``root`` itself.
+
+    Raises:
+        InputError: No such folder; the message ends with ``hint``.
+    """
+    if not Path(root).is_dir():
+        raise InputError(f'{owner}: no folder {root}. {hint}')
+    return Path(root)
+
+
+def read_stems(file: Path) -> list[str]:
+    """The names in a list, one a line, each once; empty lines do not count.
+
+    Raises:
+        InputError: No such list, or an empty one.
+    """
+    try:
+        text = file.read_text(encoding='utf-8-sig', errors='surrogateescape')
+    except FileNotFoundError:
+        raise InputError(f'{file}: no such list.') from None
+    stems = list(dict.fromkeys(line.strip() for line in text.splitlines() if line.strip()))
+    if not stems:
+        raise InputError(f'{file}: the list is empty.')
+    return stems

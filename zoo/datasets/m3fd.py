@@ -1,0 +1,101 @@
+"""M3FD: road scenes in colour and infrared, in the folders of its authors."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from registry import DATASETS, InputError
+
+from .base import Sample, choose_split
+from .listing import find_folder, list_files, read_stems
+from .paired_boxes import PairedBoxes
+
+HOME = 'The data are at https://github.com/JinyuanLiu-CV/TarDAL.'
+PAIRS = 4200
+FOLDERS = {'rgb': 'Vis', 'ir': 'Ir'}
+SHARES = {'train': 0.7, 'val': 0.1, 'test': 0.2}
+
+
+@DATASETS.register_module()
+class M3FD(PairedBoxes):
+    """Six classes of road scenes in 4,200 aligned pairs of rgb and ir, mostly 1024 x 768 (Liu et al., CVPR 2022).
+
+    Expects in ``root``: ``Vis``, ``Ir`` with ``<stem>.png`` and ``Annotation`` with ``<stem>.xml`` (VOC), whose boxes
+    hold for both modalities. There is no official split: take that of the work you compare with, as lists.
+
+    Args:
+        root: The folder of the data set.
+        split: The name of a list, or one of ``shares``.
+        modalities: A subset of rgb and ir in any order; None for both.
+        list_file: Below ``root``, one stem a line; ``{split}`` in it stands for the split: ``'meta/{split}.txt'``.
+            None divides all samples at random.
+        shares: Split to its share of the samples where there is no list; the shares sum up to 1. None for 0.7 train,
+            0.1 val, 0.2 test. Frames of one video may lie on both sides.
+        seed: Of this division, which is a function of seed and stems alone.
+        ir_channels: 1, or 3 equal ones as the files have them.
+        on_bad_box: See `PairedBoxes`.
+        ignore: See `PairedBoxes`.
+        transforms: See `MultimodalDataset`.
+
+    Raises:
+        NameNotFound: An unknown split, modality or ``on_bad_box``.
+        InputError: A missing folder or list, shares that do not sum up to 1, or no samples.
+    """
+
+    classes = ('people', 'car', 'bus', 'motorcycle', 'lamp', 'truck')
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str = 'train',
+        modalities: Sequence[str] | str | None = None,
+        list_file: str | None = None,
+        shares: Mapping[str, float] | None = None,
+        seed: int = 0,
+        ir_channels: int = 1,
+        on_bad_box: str = 'drop',
+        ignore: Sequence[str] | str = (),
+        transforms: Iterable[Mapping[str, Any] | str | Callable[[Sample], Sample]] = (),
+    ) -> None:
+        super().__init__(modalities, transforms, on_bad_box, ignore, {'rgb': 3, 'ir': ir_channels})
+        root, shares = find_folder(root, 'M3FD', HOME), SHARES if shares is None else shares
+        images = {m: list_files(root / name, 'M3FD') for m, name in FOLDERS.items()}
+        annotations = {'Annotation': list_files(root / 'Annotation', 'M3FD', ('.xml',))}
+        if list_file is None:
+            everything = set().union(*images.values())  # the division is the same for all modalities
+            part = divide(everything, shares, seed)[choose_split(split, shares, 'M3FD')]
+            self.gather(split, root, images, annotations, 'Annotation', part=part, expected=PAIRS)
+        else:
+            listed = read_stems(root / list_file.replace('{split}', split))
+            self.gather(split, root, images, annotations, 'Annotation', listed=listed)
+
+    @classmethod
+    def input_folders(cls, **arguments: Any) -> dict[str, str]:
+        """Modality to the name of its folder."""
+        return dict(FOLDERS)
+
+
+def divide(stems: Iterable[str], shares: Mapping[str, float], seed: int = 0) -> dict[str, list[str]]:
+    """Divide stems at random, each part sorted; the same on every machine and in every version.
+
+    >>> divide('abcdef', {'train': 0.5, 'test': 0.5})
+    {'train': ['a', 'd', 'f'], 'test': ['b', 'c', 'e']}
+
+    Args:
+        stems: What to divide.
+        shares: Name of a part to its share, each above 0; they sum up to 1.
+        seed: Another number makes another division.
+
+    Raises:
+        InputError: Other shares.
+    """
+    if not shares or any(share <= 0 for share in shares.values()) or abs(sum(shares.values()) - 1) > 1e-6:
+        raise InputError(f'The shares of a division are above 0 and sum up to 1, got {dict(shares)}.')
+    order = sorted(stems, key=lambda stem: sha256(f'{seed}:{stem}'.encode()).digest())
+    parts, start, reached = {}, 0, 0.0
+    for name, share in shares.items():
+        reached += share
+        stop = round(reached * len(order))
+        parts[name], start = sorted(order[start:stop]), stop
+    return parts
