@@ -93,8 +93,9 @@ def test_plugins_none_gives_the_plain_baseline(here, tmp_path):
     assert not [k for k in state if k.startswith('plugins.')]
 
 
-def test_hooks_of_mmengine_see_checkpoints(here, tmp_path):
-    ema = ('custom_hooks=[{type: EMAHook}]', *SHORT[3:])
+@pytest.mark.parametrize('hook', ['EMAHook', 'ModelEMA'])
+def test_averaged_weights_are_saved_and_resumed(here, tmp_path, hook):
+    ema = (f'custom_hooks=[{{type: {hook}}}]', *SHORT[3:])
     for resume in ([], ['--resume']):
         code, _, err = here('train', CONFIG, '--work-dir', 'run', *resume, '--device', 'cpu', '--cfg-options', *ema)
         assert code == 0, err

@@ -71,7 +71,7 @@ class TrainingSteps(dict):
                 self.host.plugins.clear()
                 if device == 'cpu':
                     self.inside[name] = []
-                    _watch(plugin, self.inside[name])
+                    watch(plugin, self.inside[name])
             self[name] = self._step(plugin)
 
     def _step(self, plugin: Any) -> Callable[[], None]:
@@ -87,7 +87,7 @@ class TrainingSteps(dict):
         return step
 
 
-def _watch(plugin: Any, steps: list[float]) -> None:
+def watch(plugin: Any, steps: list[float]) -> None:
     """Note how long the points of a plugin take, summed over each step; ``on_gradients`` is the last."""
     total = 0.0
 

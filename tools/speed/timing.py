@@ -38,14 +38,63 @@ def interleaved(
     return timings
 
 
+def rounds(
+    routes: Mapping[str, Callable[[], object]], device: str, repeats: int, warm_up: int = 1
+) -> dict[str, list[float]]:
+    """Seconds of each route in each round, in which all run one after the other: sums, differences and ratios of one
+    round's times have the same pace.
+
+    Args:
+        routes: Name to what is timed.
+        device: See `interleaved`.
+        repeats: Rounds; every other one runs in reverse order.
+        warm_up: Rounds before.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in routes}
+    for i in range(warm_up + repeats):
+        for name in list(routes)[:: -1 if i % 2 else 1]:
+            here = _time(routes[name], device)
+            if i >= warm_up:
+                seconds[name].append(here)
+    return seconds
+
+
+class Laps:
+    """A stopwatch: seconds between the calls of `lap`, on a GPU those of its own work, by CUDA events.
+
+    Args:
+        device: See `interleaved`.
+    """
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self.names: list[str] = []
+        self.marks = [self._mark()]
+
+    def lap(self, name: str) -> None:
+        """End a lap, and begin the next."""
+        self.names.append(name)
+        self.marks.append(self._mark())
+
+    def seconds(self) -> dict[str, float]:
+        """Of each lap; only now a GPU is waited for."""
+        if self.device == 'cpu':
+            spans = [end - start for start, end in zip(self.marks, self.marks[1:])]
+        else:
+            self.marks[-1].synchronize()
+            spans = [start.elapsed_time(end) / 1e3 for start, end in zip(self.marks, self.marks[1:])]
+        return dict(zip(self.names, spans))
+
+    def _mark(self) -> float | torch.cuda.Event:
+        if self.device == 'cpu':
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+
 def _time(route: Callable[[], object], device: str) -> float:
-    if device == 'cpu':
-        start = time.perf_counter()
-        route()
-        return time.perf_counter() - start
-    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-    start.record()
+    laps = Laps(device)
     route()
-    end.record()
-    end.synchronize()
-    return start.elapsed_time(end) / 1e3
+    laps.lap('route')
+    return laps.seconds()['route']

@@ -3,6 +3,7 @@
 from .cli import command
 from .config import check_config, keep_structural, load_config, parse_options, parse_plugin
 from .data import Collate, EpochSampler, build_dataloader, build_dataset
+from .ema import ModelEMA, WarmupEMA
 from .evaluate import build_host, evaluate_checkpoint
 from .loops import TrainLoop, ValSweep
 from .one_cycle import OneCycle, one_cycle
@@ -14,11 +15,13 @@ __all__ = [
     'BranchOptimWrapper',
     'Collate',
     'EpochSampler',
+    'ModelEMA',
     'OneCycle',
     'Runner',
     'Sweep',
     'TrainLoop',
     'ValSweep',
+    'WarmupEMA',
     'build_dataloader',
     'build_dataset',
     'build_host',

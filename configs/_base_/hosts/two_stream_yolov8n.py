@@ -1,4 +1,4 @@
-"""Two YOLOv8n backbones, rgb and infrared, fused at three levels by concatenation and a convolution; images of 8 bits."""
+"""Two YOLOv8n backbones, rgb and infrared, fused at three levels by concatenation and a convolution; 8-bit images."""
 
 model = dict(
     type='TwoStreamYOLO',
