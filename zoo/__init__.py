@@ -6,7 +6,7 @@ from .build import create_host, list_hosts, list_plugins
 from .host import Clock, MultimodalHost
 from .preprocessor import MultimodalPreprocessor
 
-__version__ = '0.2.0'
+__version__ = '0.3.0'
 
 __all__ = [
     'Batch',
