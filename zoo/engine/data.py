@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from registry import DATASETS, InputError
 from zoo.datasets import MultimodalDataset, check_inputs
+from zoo.datasets.base import check_boxes
 
 
 class EpochSampler(Sampler):
@@ -82,8 +83,8 @@ class SeededDataset(Dataset):
             sample = self.dataset[index]
             if self.foreign:
                 source = f'{type(self.dataset).__name__}[{index}]'
-                check_inputs(sample['inputs'], sample['present'], self.dataset.modalities, source)
-                _check_label(sample.get('target'), self.num_classes, source)
+                size = check_inputs(sample['inputs'], sample['present'], self.dataset.modalities, source)
+                _check_labels(sample.get('target'), size, self.num_classes, source)
             return sample
         finally:
             random.setstate(states[0])
@@ -91,13 +92,18 @@ class SeededDataset(Dataset):
             torch.set_rng_state(states[2])
 
 
-def _check_label(target: Any, num_classes: int | None, source: str) -> None:
-    """Refuse a class that the host does not have; -100, which torch's losses ignore, is none."""
-    single = isinstance(target, int) or (
-        isinstance(target, Tensor) and not target.ndim and not target.is_floating_point()
-    )
-    if num_classes and single and int(target) != -100 and not 0 <= int(target) < num_classes:
-        raise InputError(f'{source}: label {int(target)} is out of range, expected 0..{num_classes - 1}.')
+def _check_labels(target: Any, size: tuple[int, ...], num_classes: int | None, source: str) -> None:
+    """Refuse boxes that do not fit the image, and a class that the host does not have; -100, which torch's losses
+    ignore, is none."""
+    labels = []
+    if isinstance(target, Mapping) and {'boxes', 'labels'} <= target.keys():
+        check_boxes(target, size, source)
+        labels = target['labels'].tolist()
+    elif isinstance(target, int) or (isinstance(target, Tensor) and not target.ndim and not target.is_floating_point()):
+        labels = [label for label in [int(target)] if label != -100]
+    for label in labels:
+        if num_classes and not 0 <= label < num_classes:
+            raise InputError(f'{source}: label {label} is out of range, expected 0..{num_classes - 1}.')
 
 
 class Collate:

@@ -172,3 +172,22 @@ def test_samples_of_different_shape_are_refused_by_name():
 def test_bad_loaders_are_refused(cfg, training, message):
     with pytest.raises((InputError, LookupError), match=message):
         build_dataloader(cfg, training)
+
+
+@pytest.mark.parametrize(
+    ('box', 'label', 'message'),
+    [
+        ([2.0, 2, 9, 9], 1, r'Boxed\[0\]: the box .* leaves its image'),
+        ([2.0, 2, 2, 5], 1, r'Boxed\[0\]: the box .* is empty'),
+        ([2.0, 2, 5, 5], 3, r'Boxed\[0\]: label 3 is out of range, expected 0\.\.2'),
+        ([2.0, 2, 5, 5], -1, r'Boxed\[0\]: label -1 is out of range'),
+    ],
+)
+def test_boxes_of_a_data_set_of_its_own_kind_are_checked(box, label, message):
+    class Boxed(Noise):
+        def __getitem__(self, index):
+            target = {'boxes': torch.tensor([box]), 'labels': torch.tensor([label])}
+            return {'inputs': {'a': torch.zeros(3, 8, 8)}, 'present': torch.tensor([True]), 'target': target}
+
+    with pytest.raises(InputError, match=message):
+        SeededDataset(Boxed(), 0, num_classes=3)[0, 0]
