@@ -93,11 +93,22 @@ class MultimodalPreprocessor(BaseDataPreprocessor):
         return statistics
 
     def cast_data(self, data: Any) -> Any:
-        """Move tensors in any nesting of dicts and lists; anything else, None included, stays."""
+        """Move tensors in any nesting of dicts and lists; anything else, None included, stays.
+
+        A list of tensors that differ in their first size only, boxes for instance, is moved by one copy.
+        """
         if isinstance(data, Tensor):
             return data.to(self.device, non_blocking=True)
+        if self.device.type != 'cpu' and isinstance(data, list) and _are_parts(data):
+            return list(torch.cat(data).to(self.device, non_blocking=True).split([len(x) for x in data]))
         if isinstance(data, Mapping):
             return {k: self.cast_data(v) for k, v in data.items()}
         if isinstance(data, (list, tuple)):
             return type(data)(self.cast_data(v) for v in data)
         return data
+
+
+def _are_parts(data: list) -> bool:
+    """Whether these are tensors of one kind that can be joined along their first dimension."""
+    kinds = {(x.dtype, x.device, x.shape[1:]) if isinstance(x, Tensor) and x.ndim else None for x in data}
+    return len(kinds) == 1 and None not in kinds

@@ -127,3 +127,17 @@ def test_what_an_absent_input_holds_does_not_matter_to_the_others():
 def test_invalid_pixels_work_without_memory():
     preprocessor = MultimodalPreprocessor(mean={'depth': 4.0}, invalid={'depth': 0}).to('meta')
     assert preprocessor.normalise('depth', torch.zeros(2, 1, 3, 5, device='meta')).shape == (2, 1, 3, 5)
+
+
+def test_lists_of_tensors_that_differ_in_length_move_together(monkeypatch):
+    moves = []
+    whole = torch.Tensor.to
+    monkeypatch.setattr(torch.Tensor, 'to', lambda x, *a, **k: moves.append(tuple(x.shape)) or whole(x, *a, **k))
+    preprocessor = MultimodalPreprocessor().to('meta')
+    moves.clear()
+    boxes = [torch.zeros(n, 4) for n in (2, 0, 3)]
+    masks = [torch.zeros(2, 3), torch.zeros(2, 5)]
+    found = preprocessor.cast_data({'boxes': boxes, 'masks': masks, 'own': {'ir': {'labels': [torch.arange(2)] * 2}}})
+    assert moves == [(5, 4), (2, 3), (2, 5), (4,)]
+    assert [tuple(b.shape) for b in found['boxes']] == [(2, 4), (0, 4), (3, 4)]
+    assert {x.device.type for x in (*found['boxes'], *found['masks'], *found['own']['ir']['labels'])} == {'meta'}
