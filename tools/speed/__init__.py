@@ -13,7 +13,7 @@ from rich.table import Table
 from zoo.engine.checkpoint import write_text
 from zoo.engine.grid import hardware
 
-from . import evaluation, frequency_ratio, loading, plugin_steps, running, segmentation
+from . import detection, evaluation, frequency_ratio, loading, plugin_steps, running, segmentation, yolo_trainer
 
 SUITES = {
     'plugins': (
@@ -41,6 +41,21 @@ SUITES = {
         loading.measure,
         'Loading NYUv2 while ESANet R34-NBt1D trains, batch 4 (aim: next to no time spent waiting with workers)',
     ),
+    'yolo_trainer': (
+        yolo_trainer.measure,
+        "YOLOv8n on one modality at 320x320, float32: ultralytics' own trainer and ours, on the same batches (aim: a "
+        'step of at most 1.1)',
+    ),
+    'yolo_streams': (
+        detection.measure_streams,
+        'The second stream of two-stream YOLOv8n at 320x320, milliseconds (aim: at most 1.1 of its backbone)',
+    ),
+    'yolo_mwam': (detection.measure_mwam, 'Training step of two-stream YOLOv8n at 320x320 (aim: 1.02)'),
+    'yolo_sweep': (
+        detection.measure_sweep,
+        'Modality sweep of two-stream YOLOv8n at 320x320 (aim: that of the multiply-accumulates and what follows them)',
+    ),
+    'yolo_parts': (detection.measure_parts, 'Parts of a training step of YOLOv8n on one modality at 320x320'),
 }
 FOLDER = Path('results/speed')
 

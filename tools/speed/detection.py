@@ -8,13 +8,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.model import ExponentialMovingAverage
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from registry import HOSTS, METRICS, PLUGINS
+from zoo.batch import Batch
 from zoo.datasets.digit_rendering import Difficulty, render
 from zoo.datasets.digit_scenes import CLASSES, split_digits
 from zoo.engine import build_optim_wrapper, sweep
+from zoo.engine.ema import WarmupEMA
 from zoo.host import Clock, MultimodalHost
 from zoo.losses.yolo_loss import flatten
 
@@ -134,15 +136,15 @@ def measure_sweep(
 ) -> list[dict[str, Any]]:
     """Time over the 3 subsets of two streams and of the parts, over that of the complete set alone.
 
-    Scores are shifted so that `CANDIDATES` of an image enter the suppression in the complete set, about as many as
-    after training; the metric counts whole sweeps of one batch, its summary included. The last row has the ratio of the
-    multiply-accumulates, below which no implementation of the same sums gets.
+    Scores are such that `CANDIDATES` of an image enter the suppression in the complete set; the metric's part has its
+    summary, which sweeps of many batches make once. The last row has the ratio of the multiply-accumulates, below which
+    no implementation of the same sums gets.
     """
     data = scenes(batch * (1 if device == 'cpu' else 8), size, device)
     host = detector('rgb', 'ir').to(device).eval()
     with torch.inference_mode():
         batch_ = host.make_batch(**host.data_preprocessor(data))
-        shift_scores(host, host.run(batch_).prediction[:, 4:])
+        spread_scores(host, batch_)
         features = host.features(batch_)
         fused = host.fuse(features, batch_.mask)
         outputs = host.decode(fused, features)
@@ -168,18 +170,23 @@ def measure_sweep(
     return [*rows, {'evaluation': '3 subsets, multiply-accumulates', 'ratio': ratio}]
 
 
-def shift_scores(host: MultimodalHost, scores: Tensor) -> None:
-    """Add one number to all class logits so that `CANDIDATES` of each image, on average, reach the threshold.
+def spread_scores(host: MultimodalHost, batch: Batch) -> None:
+    """Make a detector without training answer the places of an image differently, as one with training does.
 
-    Args:
-        host: The detector.
-        scores: (B, K, A), probabilities.
+    Norm layers get the statistics of the batch, without which all places are alike, and all class logits one number
+    more, so that `CANDIDATES` of an image reach the threshold on average.
     """
-    logits = scores.double().logit().flatten()
-    least = logits.topk(min(CANDIDATES * len(scores), len(logits))).values[-1]
-    threshold = torch.tensor(host.nms['confidence'], dtype=torch.float64).logit()
+    norms = {m: m.momentum for m in host.modules() if isinstance(m, _BatchNorm)}
+    for m in norms:
+        m.momentum = 1
+    host.train().run(batch)
+    for m, momentum in norms.items():
+        m.momentum = momentum
+    logits = host.eval().run(batch).prediction[:, 4:].double().logit().flatten()
+    least = logits.topk(min(CANDIDATES * len(batch), len(logits))).values[-1]
+    threshold = torch.tensor(host.nms['confidence'], dtype=torch.float64, device=least.device).logit()
     for branch in host.head.detect.cv3:
-        branch[-1].bias += (threshold - least.cpu()).item()
+        branch[-1].bias += threshold - least
 
 
 def measure_parts(
@@ -197,7 +204,8 @@ def measure_parts(
     last = copy.deepcopy(host).to(memory_format=torch.channels_last)
     step, other = Step(host, data), Step(last, data)
     target, pixels = data['target'], (size, size)
-    evaluate = [torch.inference_mode()(partial(h, {'rgb': data['inputs']['rgb'].float()})) for h in (host, last)]
+    inputs = host.data_preprocessor(data)['inputs']
+    evaluate = [torch.inference_mode()(partial(h, inputs)) for h in (host, last)]
     seconds: dict[str, list[float]] = {}
     for i in range(repeats + 2):
         laps = Laps(device)
@@ -211,7 +219,7 @@ def measure_parts(
         other()
         laps.lap('step, channels-last weights')
         host.eval(), last.eval()
-        laps.lap('')
+        laps.lap('between')
         for h, name in zip(evaluate, ('evaluation', 'evaluation, channels-last weights')):
             h()
             laps.lap(name)
@@ -219,7 +227,7 @@ def measure_parts(
         if i >= 2:
             for name, here in laps.seconds().items():
                 seconds.setdefault(name, []).append(here)
-    seconds.pop('')
+    seconds.pop('between')
     whole = seconds['step']
     return [
         {'part': name, 'ms': 1e3 * median(s), 'ratio': median(a / b for a, b in zip(s, whole))}
@@ -268,7 +276,7 @@ class Step:
     def __init__(self, host: MultimodalHost, data: dict[str, Any]) -> None:
         self.host, self.data = host.train(), data
         self.wrapper = build_optim_wrapper(host, OPTIMISER)
-        self.average = ExponentialMovingAverage(host, update_buffers=True)
+        self.average = WarmupEMA(host)
 
     def __call__(self) -> dict[str, Tensor]:
         self.host.clock = Clock(iteration=self.host.clock.iteration + 1)

@@ -5,9 +5,9 @@ Here, and nowhere else in the project, ``ultralytics.engine`` is imported (AGPL-
 send events; it writes to a temporary folder, which goes.
 """
 
-import os
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -40,11 +40,12 @@ def measure(
     """Steps and whole epochs of ultralytics' trainer, and ours right after each.
 
     Its loop runs as it is; ours takes turns in its callbacks. A *step* is what it does between two batches: images to
-    floats, forward, loss, backward, clipping, SGD with momentum, and its moving average, and the means of the losses
-    that it shows; ours is `Step` on the very same batch, with the same rates, from the same weights. *Loading* is one
-    batch of augmented images (mosaic, affine, HSV, flip) from the same files, without worker processes; it keeps
-    decoded images of the last batches for mosaics, where ours reads each again. An *epoch* has both, and neither
-    validation nor checkpoints. Both compute in float32, with as many threads; it would take one less than there are.
+    floats, forward, loss, backward, clipping, SGD with momentum, its moving average, and the means of the losses that
+    it shows; ours is `Step` on the very same batch, with the same rates, from the same weights. *Loading* is one batch
+    of augmented images (mosaic, affine, HSV, flip) from the same files, without worker processes; for mosaics it draws
+    from decoded images that it keeps (here of one batch; of eight, as is its default, it would keep this whole set),
+    where ours draws from the whole set and reads them. An *epoch* has both, and neither validation nor checkpoints.
+    Both compute in float32 with equally many threads; left alone it would take one less than there are cores.
 
     Args:
         device: On a GPU batches are eight times as large.
@@ -59,19 +60,11 @@ def measure(
     """
     gpu = device != 'cpu'
     batch *= 8 if gpu else 1
-    threads = torch.get_num_threads()
-    visible = dict(os.environ)
     with tempfile.TemporaryDirectory() as folder:
         write_scenes(Path(folder), batch * batches, size)
         duel = Duel(Path(folder), device, steps or (16 if not gpu else 50), epochs or 3, size, batch)
-        try:
+        with suppress(Finished):
             duel.trainer.train()
-        except Finished:
-            pass
-        finally:
-            torch.set_num_threads(threads)
-            os.environ.clear()
-            os.environ.update(visible)
     numbers = {THEIRS: _numbers(duel.trainer.model), OURS: _numbers(duel.step.host)}
     rows = []
     for what, seconds in duel.seconds.items():
@@ -104,7 +97,6 @@ class Duel:
 
     def __init__(self, folder: Path, device: str, steps: int, epochs: int, size: int, batch: int) -> None:
         self.device, self.steps, self.epochs = device, steps, epochs
-        self.threads = torch.get_num_threads()
         self.seconds: dict[str, dict[str, list[float]]] = {
             what: {THEIRS: [], OURS: []} for what in ('step', 'loading', 'epoch')
         }
@@ -113,11 +105,12 @@ class Duel:
         self.step = Step(detector('rgb').to(device), {})
         self.loader = our_loader(folder, size, batch, device)
         self.batches = endless(self.loader)
+        threads = torch.get_num_threads()
         self.trainer = their_trainer(self, folder, size, batch)
+        torch.set_num_threads(threads)
 
     def on_pretrain_routine_end(self, trainer: Any) -> None:
-        """Both begin with the same weights and as many threads."""
-        torch.set_num_threads(self.threads)
+        """Both begin with the same weights."""
         trainer.train_loader.dataset.max_buffer_length = trainer.batch_size  # else it would hold this small set at once
         host = self.step.host
         state = trainer.model.model.state_dict()

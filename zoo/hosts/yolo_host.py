@@ -5,6 +5,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import torch
 from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
@@ -146,12 +147,17 @@ class YOLOHost(MultimodalHost):
         if not isinstance(target, Mapping) or not {'boxes', 'labels'} <= target.keys():
             got = sorted(target) if isinstance(target, Mapping) else type(target).__name__
             raise InputError(f'{type(self).__name__} trains on dict(boxes=[...], labels=[...]), got {got}.')
-        for labels in target['labels']:
-            # on a GPU looking would wait for it, and the data set has looked already
-            if labels.device.type == 'cpu' and len(labels) and not 0 <= labels.min() <= labels.max() < self.num_classes:
-                wrong = int(labels.max() if labels.max() >= self.num_classes else labels.min())
+        boxes, labels = target['boxes'], target['labels']
+        for b, k in zip(boxes, labels):
+            if b.shape != (len(k), 4) or k.ndim != 1:
+                raise InputError(f'Boxes are (N, 4) and their labels (N,), got {tuple(b.shape)} and {tuple(k.shape)}.')
+        # on a GPU looking at them would wait for it, and the data set has looked already
+        if len(known := torch.cat([k for k in labels if k.device.type == 'cpu'] or [torch.zeros(0)])):
+            low, high = (int(v) for v in known.aminmax())
+            if low < 0 or high >= self.num_classes:
+                wrong = low if low < 0 else high
                 raise InputError(f'Label {wrong} is out of range, expected 0..{self.num_classes - 1}.')
-        return target['boxes'], target['labels']
+        return boxes, labels
 
     def load_head(self, file: str | Path) -> None:
         """The neck and the head of a single-stream detector; of the last layer what fits, as its classes may differ.

@@ -398,6 +398,10 @@ def test_wrong_arguments_get_one_line(arguments, message):
         (lambda x, t: (x, torch.zeros(4)), r'trains on dict\(boxes=\[...\], labels=\[...\]\), got Tensor'),
         (lambda x, t: (x, {'boxes': t['boxes']}), r"got \['boxes'\]"),
         (lambda x, t: (x, {**t, 'labels': [torch.full_like(v, 3) for v in t['labels']]}), r'Label 3 .* 0\.\.2'),
+        (
+            lambda x, t: (x, {**t, 'boxes': [b[:, :3] for b in t['boxes']]}),
+            r'Boxes are \(N, 4\).*got \(1, 3\) and \(1,\)',
+        ),
         (lambda x, t: (x, {**t, 'labels': [v - 9 for v in t['labels']]}), r'Label -\d .* 0\.\.2'),
         (lambda x, t: ({m: v[..., :60] for m, v in x.items()}, t), r'multiples of 16, got 32x60.*pad_to=16'),
         (lambda x, t: ({**x, 'ir': x['ir'][..., :32]}, t), r'ir must be \(B, 1, 32, 64\)'),
