@@ -78,7 +78,8 @@ class OGMGE(BranchScaler):
     Where we deviate from the paper or its code:
 
     * any number of modalities: a modality is compared with the mean of the others;
-    * absent samples do not count; a modality that the whole window lacks keeps factor 1;
+    * absent samples do not count, nor do those without anything to score; a modality that the whole window lacks keeps
+      factor 1;
     * weights of any layer are modulated, not only convolutions: transformer branches would be skipped. ``min_ndim=4``
       is the code's choice for a convolutional branch;
     * ``alpha`` has a default, so that the name alone is enough on a command line;
@@ -154,7 +155,7 @@ class OGMGE(BranchScaler):
         if predictions is None:
             raise InputError(f'{self.name} needs unimodal predictions, but this {type(host).__name__} gives none.')
         scores = torch.stack([host.true_class_probability(predictions[m], batch) for m in host.modalities], 1)
-        here = batch.mask
+        here = batch.mask & ~scores.isnan()  # a sample may have nothing to score: no valid pixel, no box
         sums = torch.stack((scores.masked_fill(~here, 0).sum(0), here.sum(0)))
         self._window = sums if self._window is None else self._window + sums
         return losses

@@ -2,7 +2,6 @@
 
 import atexit
 import os
-import pickle
 import re
 import shutil
 import tempfile
@@ -16,10 +15,12 @@ from types import ModuleType
 from typing import Any
 
 import torch
+from mmengine.fileio import load
 
 from registry import InputError, unknown_name
 
 EXTRA = 'counterpoise[yolo]'
+SCALED = r'(\d)([a-z])(-[^-].*)?$'  # of names: the letter of the scale stands behind the version
 # it would look names up in the DNS and send events, install packages while running, and print where its settings are
 QUIET = {'YOLO_OFFLINE': '1', 'YOLO_AUTOINSTALL': '0', 'YOLO_VERBOSE': 'False'}
 
@@ -96,41 +97,48 @@ def yolo_config(model: str | Mapping[str, Any]) -> dict[str, Any]:
         NameNotFound: No such model.
         InputError: No scale, or a model that detects no boxes, or whose head has a loss of its own (YOLOv10, RT-DETR).
     """
-    tasks = ultralytics_module('ultralytics.nn.tasks')
     if isinstance(model, Mapping):
         config = _plain(model)
-    elif model.endswith(('.yaml', '.yml')):
-        if not Path(model).is_file():
-            raise InputError(f'{model}: no such file.')
-        config = tasks.yaml_model_load(model)
     else:
-        try:
-            config = tasks.yaml_model_load(f'{model}.yaml')
-        except FileNotFoundError:
-            raise unknown_name('YOLO model', model, _packaged()) from None
+        file, scale = (Path(model), _scale_of(model)) if model.endswith(('.yaml', '.yml')) else _packaged(model)
+        if not file.is_file():
+            raise InputError(f'{model}: no such file.')
+        config = load(file)
+        if not isinstance(config, dict):
+            raise InputError(f'{model}: a definition is a mapping with backbone and head.')
+        config.setdefault('scale', scale)
     if missing := [k for k in ('backbone', 'head') if not config.get(k)]:
         raise InputError(f'The definition of a YOLO model needs backbone and head, this one lacks {missing}.')
-    if config.get('scales') and config.get('scale') not in config['scales']:
-        scales = ', '.join(config['scales'])
-        raise InputError(f'{model!r} has no scale: add one of {scales}.')
     if (kind := config['head'][-1][2]) != 'Detect':
         raise InputError(f'The head of {model!r} is a {kind}; hosts are built from models with a Detect.')
+    if config.get('scales') and config.get('scale') not in config['scales']:
+        raise InputError(
+            f'{model!r} names no scale: one of {", ".join(config["scales"])}, as in yolov8n, or as "scale" in a file.'
+        )
     config.setdefault('nc', 80)  # read while parsing, then replaced
     return {**config, 'end2end': False} if 'end2end' in config else config
 
 
-def _packaged() -> list[str]:
-    """Names of the packaged detectors, scales included."""
-    from mmengine.fileio import load
-
+def _packaged(model: str) -> tuple[Path, str]:
+    """The file of a packaged model, never one of the current folder, and the letter of its scale."""
     folder = Path(ultralytics_module('ultralytics').__file__).parent / 'cfg' / 'models'
+    files = {file.stem: file for file in sorted(folder.glob('*/*.yaml'))}
+    scale = '' if model in files else _scale_of(model)
+    stem = re.sub(SCALED, r'\1\3', model) if scale else model
+    if stem in files and (not scale or scale in (load(files[stem]).get('scales') or ())):
+        return files[stem], scale
     names = []
-    for file in folder.glob('*/*.yaml'):
+    for name, file in files.items():
         config = load(file)
         if config['head'][-1][2] == 'Detect':
-            scales = config.get('scales') or ['']
-            names += [re.sub(r'(\d+)(-.+)?$', rf'\g<1>{s}\g<2>', file.stem) for s in scales]
-    return names
+            names += [re.sub(r'(\d)(-.+)?$', rf'\g<1>{s}\g<2>', name) for s in config.get('scales') or ['']]
+    raise unknown_name('YOLO model', model, names)
+
+
+def _scale_of(model: str) -> str:
+    """The letter behind the version in a name, as in yolov8n-p2; '' where there is none."""
+    found = re.search(SCALED, Path(model).stem)
+    return found[2] if found else ''
 
 
 def yolo_weights(file: str | Path) -> dict[str, torch.Tensor]:
@@ -148,15 +156,17 @@ def yolo_weights(file: str | Path) -> dict[str, torch.Tensor]:
         raise InputError(f'{file}: damaged, or no file of torch.save.')
     try:
         saved = torch.load(file, map_location='cpu', weights_only=True)  # a state dict
-    except (pickle.UnpicklingError, RuntimeError):
+    except Exception:  # what a damaged file makes of the unpickler has many names
         try:
             saved = ultralytics_module('ultralytics.nn.tasks').torch_safe_load(str(file), safe_only=True)[0]
-        except (TypeError, AttributeError, ImportError, RuntimeError) as error:
+        except Exception as error:
             reason = ' '.join(str(error).split())
             raise InputError(f'{file}: no weights of ultralytics that can be loaded safely ({reason}).') from error
     saved = (saved.get('ema') or saved.get('model', saved)) if isinstance(saved, Mapping) else saved
     saved = saved.state_dict() if isinstance(saved, torch.nn.Module) else saved
-    weights = {k: v.float() for k, v in saved.items() if k.startswith('model.')} if isinstance(saved, Mapping) else {}
+    named = saved.items() if isinstance(saved, Mapping) else ()
+    found = {str(k).replace('model.model.', 'model.', 1): v for k, v in named if isinstance(v, torch.Tensor)}
+    weights = {k: v.float() for k, v in found.items() if k.startswith('model.')}
     if not weights:
         raise InputError(f'{file}: no weights of a model of ultralytics (keys model.0.conv.weight, ...).')
     return weights

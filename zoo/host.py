@@ -116,7 +116,7 @@ class MultimodalHost(BaseModel):
 
     def true_class_probability(self, prediction: Any, batch: Batch) -> Tensor:
         """Mean probability that a prediction gives to the true class, for each sample (B,): over valid pixels in dense
-        tasks, over positive anchors in detection."""
+        tasks, over positive anchors in detection. NaN in a sample that has none of these."""
         raise NotImplementedError
 
     def training_only(self) -> Iterable[nn.Parameter]:

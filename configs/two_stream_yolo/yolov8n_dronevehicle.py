@@ -1,4 +1,4 @@
-"""Two-stream YOLOv8n on DroneVehicle (MWAM paper, App. A.12, which leaves labels, size and schedule open)."""
+"""Two-stream YOLOv8n on DroneVehicle: appendix A.12 of the MWAM paper, which leaves labels, size and schedule open."""
 
 _base_ = [
     '../_base_/datasets/dronevehicle.py',

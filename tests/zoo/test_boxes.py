@@ -36,7 +36,7 @@ def test_by_hand():
 
 def test_limits():
     rows = [[10.0 * i + 5, 5, 8, 8, 0.9 - 0.1 * i, 0.0] for i in range(6)]
-    assert len(detections(dense(*rows), (10, 64), most=2)[0]) == 2
+    assert len(detections(dense(*rows), (10, 64), max_det=2)[0]) == 2
     (found,) = detections(dense(*rows), (10, 64), confidence=0.65)
     torch.testing.assert_close(found[:, 4], torch.tensor([0.9, 0.8, 0.7]))
     overlapping = dense([5.0, 5, 8, 8, 0.9, 0.0], [6.0, 5, 8, 8, 0.8, 0.0])  # 7 / 9

@@ -92,7 +92,7 @@ def test_without_the_package_one_line_says_what_it_implies(monkeypatch):
     [
         ('yolov8q', r"No YOLO model named 'yolov8q'. Did you mean 'yolov8"),
         ('yolo111n', r"Did you mean 'yolo11n'"),
-        ('yolov8', r"'yolov8' has no scale: add one of n, s, m, l, x"),
+        ('yolov8', r"'yolov8' names no scale: one of n, s, m, l, x"),
         ('yolov10n', r'The head of .yolov10n. is a v10Detect'),
         ('yolov8n-seg', r'is a Segment; hosts are built from models with a Detect'),
         ('missing.yaml', r'missing\.yaml: no such file'),
@@ -134,3 +134,27 @@ def test_files_without_weights_are_refused(tmp_path, content, message):
         torch.save(content, tmp_path / 'w.pt')
     with pytest.raises(InputError, match=message):
         yolo_weights(tmp_path / 'w.pt')
+
+
+def test_a_file_of_the_user_may_name_its_scale(tmp_path, monkeypatch):
+    text = """
+scales: {q: [0.33, 0.125, 256], r: [0.33, 0.25, 256]}
+backbone: [[-1, 1, Conv, [64, 3, 2]]]
+head: [[[0], 1, Detect, [nc]]]
+"""
+    (tmp_path / 'mine2q.yaml').write_text(text)
+    (tmp_path / 'mine.yaml').write_text(text + 'scale: r\n')
+    (tmp_path / 'none.yaml').write_text(text)
+    assert yolo_config(str(tmp_path / 'mine2q.yaml'))['scale'] == 'q'
+    assert yolo_config(str(tmp_path / 'mine.yaml'))['scale'] == 'r'
+    with pytest.raises(InputError, match='names no scale: one of q, r'):
+        yolo_config(str(tmp_path / 'none.yaml'))
+    (tmp_path / 'yolov8n.yaml').write_text(text)
+    monkeypatch.chdir(tmp_path)
+    assert len(yolo_config('yolov8n')['backbone']) == 10  # a name is never a file of the current folder
+    assert yolo_config('yolov8s-p2')['scale'] == 's'
+
+
+def test_names_of_the_wrapper_are_known(tmp_path):
+    torch.save({'model.model.0.conv.weight': torch.ones(2), 'model.model.1.x': 3}, tmp_path / 'w.pt')
+    assert list(yolo_weights(tmp_path / 'w.pt')) == ['model.0.conv.weight']

@@ -68,7 +68,8 @@ class MultimodalDataset(Dataset):
             name, or any function from sample to sample.
 
     Raises:
-        NameNotFound: A modality that the data set does not have, or a transform that nobody registered.
+        NameNotFound: A modality that the data set does not have, here or in the config of a transform, or a transform
+            that nobody registered.
         InputError: A modality twice, none at all, or ``transforms`` that is no list.
     """
 
@@ -86,7 +87,19 @@ class MultimodalDataset(Dataset):
         self.channels = {m: self.all_channels[m] for m in self.modalities}
         if isinstance(transforms, (Mapping, str)):
             raise InputError(f'transforms is a list of transforms, got {transforms!r}: write [{transforms!r}].')
-        self.transforms = [t if callable(t) else TRANSFORMS.build(t) for t in transforms]
+        self.transforms = [t if callable(t) else self._build_transform(t) for t in transforms]
+
+    def _build_transform(self, cfg: Mapping[str, Any] | str) -> Callable[[Sample], Sample]:
+        """A transform from its config; what it says about modalities must be about those of the data set."""
+        transform = TRANSFORMS.build(cfg)
+        for key in ('modalities', 'nearest', 'fill'):
+            given = getattr(transform, key, None)
+            names = (given,) if isinstance(given, str) else given if isinstance(given, (Sequence, Mapping)) else ()
+            for name in names:
+                if name not in self.all_modalities:
+                    owner = f'{type(self).__name__} (in {key} of {type(transform).__name__})'
+                    raise unknown_name(f'modality of {owner}', name, self.all_modalities)
+        return transform
 
     @property
     def num_classes(self) -> int:
@@ -120,6 +133,13 @@ class MultimodalDataset(Dataset):
     def load_target(self, index: int) -> Any:
         """The target of sample ``index``, before any transform; overridden where it can be read alone."""
         return self.load(index).get('target')
+
+    def check_annotations(self) -> None:
+        """Called once before training and testing; data sets that read labels lazily look at all of them here.
+
+        Raises:
+            InputError: An annotation that can not be used.
+        """
 
     def label_counts(self) -> tuple[Tensor, Tensor]:
         """How often each class occurs in the targets, which may be classes or masks, before any transform.
@@ -322,6 +342,24 @@ def check_boxes(target: Mapping[str, Tensor], size: tuple[int, int], source: str
     if bad.any():
         box = [round(v, 2) for v in boxes[bad][0].tolist()]
         raise InputError(f'{source}: the box {box} (x1, y1, x2, y2) is empty or leaves its image of {size} (H, W).')
+
+
+def check_types(tensors: Iterable[Tensor], modality: str, owner: str) -> None:
+    """Refuse images of one modality that differ in their type.
+
+    Args:
+        tensors: The images.
+        modality: Its name.
+        owner: Whose images they are, what the message begins with.
+
+    Raises:
+        InputError: They do.
+    """
+    if len(types := {str(t.dtype).removeprefix('torch.') for t in tensors}) > 1:
+        raise InputError(
+            f'{owner} differ in the type of {modality!r}: {", ".join(sorted(types))}. Files of 8 bits (uint8) and of '
+            '16 bits (float32) are mixed: convert them to one of both.'
+        )
 
 
 def choose_modalities(given: Sequence[str] | str | None, known: Sequence[str], owner: str) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """Annotation files of boxes: YOLO's lines, and the XML of VOC and of DroneVehicle."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +12,10 @@ from registry import InputError
 
 ROUNDING = 1e-4  # by so much a share of the image may exceed 1
 ON_BAD_BOX = ('error', 'drop')
+FORMS = {  # element of an object -> its coordinates; the first complete one is taken
+    'polygon': tuple(f'{axis}{i}' for i in range(1, 5) for axis in 'xy'),
+    'bndbox': ('xmin', 'ymin', 'xmax', 'ymax'),
+}
 
 
 class Box(NamedTuple):
@@ -19,6 +24,7 @@ class Box(NamedTuple):
     where: str  # the file and the line or object, for messages
     label: int | str  # the number or the name of its class
     corners: tuple[float, float, float, float]  # x1, y1, x2, y2 in pixels
+    problem: str = ''  # why the corners are NaN, where the file says something that is no box
 
 
 def read_yolo(file: str | Path, size: tuple[int, int]) -> list[Box]:
@@ -33,11 +39,12 @@ def read_yolo(file: str | Path, size: tuple[int, int]) -> list[Box]:
 
     Raises:
         FileNotFoundError: No such file.
-        InputError: A line of another form, a class that is no whole number, or a value above 1.
+        InputError: A line of another form, a class that is no whole number, a value above 1, or a file that can not be
+            read.
     """
     height, width = size
     boxes = []
-    text = Path(file).read_text(encoding='utf-8-sig', errors='replace')
+    text = _read(file).decode('utf-8-sig', errors='replace')
     for number, line in enumerate(text.splitlines(), start=1):
         if not (fields := line.split()):
             continue
@@ -63,16 +70,17 @@ def read_xml(file: str | Path) -> list[Box]:
     """The boxes of an XML file: ``object`` elements with a ``name`` and a ``bndbox`` (VOC) or a ``polygon`` of four
     corners x1, y1 .. x4, y4 (DroneVehicle), of which the upright box around it is taken.
 
-    Coordinates are taken as they are; those of VOC's own files count pixels from 1. An object without either element
-    has a box of NaN.
+    Coordinates are taken as they are; those of VOC's own files count pixels from 1. A polygon that is not complete
+    gives way to a ``bndbox``. An object without a complete element has a box of NaN.
 
     Raises:
         FileNotFoundError: No such file.
-        InputError: It is no XML, or an object has no name or lacks a coordinate.
+        InputError: It is no XML or can not be read, or an object has no name.
     """
+    data = _read(file)
     try:
-        root = ElementTree.parse(file).getroot()
-    except (ElementTree.ParseError, UnicodeDecodeError, LookupError) as error:
+        root = ElementTree.fromstring(data)
+    except (ElementTree.ParseError, ValueError, LookupError) as error:  # the last two: encodings it does not know
         raise InputError(f'{file}: can not be read as XML ({error}).') from error
     boxes = []
     for number, element in enumerate(root.iter('object'), start=1):
@@ -80,25 +88,41 @@ def read_xml(file: str | Path) -> list[Box]:
         name = (element.findtext('name') or '').strip()
         if not name:
             raise InputError(f'{where}: it has no name.')
-        boxes.append(Box(where, name, _corners(element, where)))
+        boxes.append(Box(where, name, *_corners(element)))
     return boxes
 
 
-def _corners(element: Any, where: str) -> tuple[float, float, float, float]:
-    if (polygon := element.find('polygon')) is not None:
-        xs, ys = ([_number(polygon, f'{axis}{i}', where) for i in range(1, 5)] for axis in 'xy')
-        return min(xs), min(ys), max(xs), max(ys)
-    if (box := element.find('bndbox')) is not None:
-        return tuple(_number(box, name, where) for name in ('xmin', 'ymin', 'xmax', 'ymax'))
-    return (float('nan'),) * 4
-
-
-def _number(element: Any, name: str, where: str) -> float:
-    text = element.findtext(name)
+def _read(file: str | Path) -> bytes:
     try:
-        return float(text)
+        return Path(file).read_bytes()
+    except FileNotFoundError:
+        raise
+    except OSError as error:  # a folder of this name, or no permission
+        raise InputError(f'{file}: can not be read ({error.strerror}).') from error
+
+
+def _corners(element: Any) -> tuple[tuple[float, float, float, float], str]:
+    """The corners of an object, and why they are NaN."""
+    problem = 'it has neither a bndbox nor a polygon'
+    for tag, names in FORMS.items():
+        if (shape := element.find(tag)) is None:
+            continue
+        values = [_number(shape.findtext(name)) for name in names]
+        if None in values:
+            wrong = names[values.index(None)]
+            problem = f'{wrong} of its {tag} is a finite number, got {shape.findtext(wrong)!r}'
+            continue
+        xs, ys = values[::2], values[1::2]
+        return ((min(xs), min(ys), max(xs), max(ys)) if tag == 'polygon' else tuple(values)), ''
+    return (float('nan'),) * 4, problem
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        value = float(text)
     except (TypeError, ValueError):
-        raise InputError(f'{where}: {name} of its {element.tag} is a number, got {text!r}.') from None
+        return None
+    return value if math.isfinite(value) else None
 
 
 def clip_boxes(
@@ -153,12 +177,15 @@ def _area(corners: np.ndarray) -> np.ndarray:
 
 
 def _complaint(box: Box, size: tuple[int, int]) -> str:
+    hint = "on_bad_box='drop' leaves such boxes out."
+    if box.problem:
+        return f'{box.where}: {box.problem}; {hint}'
     x1, y1, x2, y2 = box.corners
     if not np.isfinite(box.corners).all():
-        what = 'is not finite, or was not given'
+        what = 'is not finite'
     elif x2 <= x1 or y2 <= y1:
         what = 'has no width or no height'
     else:
         what = f'lies outside its image of {size} (H, W)'
     shown = [round(v, 2) for v in box.corners]
-    return f"{box.where}: the box {shown} (x1, y1, x2, y2) {what}; on_bad_box='drop' leaves such boxes out."
+    return f'{box.where}: the box {shown} (x1, y1, x2, y2) {what}; {hint}'

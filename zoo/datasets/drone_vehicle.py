@@ -41,7 +41,8 @@ class DroneVehicle(PairedBoxes):
         labels: Whose boxes to take: ``'ir'`` (at night many cars are invisible in rgb), ``'rgb'``, or ``'both'``: those
             of ir, and under ``'own'`` those of each delivered modality.
         crop_border: The width of the white border that is cut off every image, boxes along with it; 0 where images and
-            annotations are cropped already. The published 840 x 712 (W x H) become 640 x 512.
+            annotations are cropped already. The published 840 x 712 (W x H) become 640 x 512. Of single files
+            (`read_input`) only those of 640 x 512 and this border on each side are cropped.
         min_visible: A box of which less than this share of the area is left after cropping is dropped and counted.
         ir_channels: 1, or 3 equal ones as the files have them.
         on_bad_box: See `PairedBoxes`.
@@ -102,7 +103,10 @@ class DroneVehicle(PairedBoxes):
     def _read_file(
         cls, modality: str, file: Path, ir_channels: int = 1, crop_border: int = 100, **arguments: Any
     ) -> Tensor:
-        return crop(super()._read_file(modality, file, ir_channels), crop_border, file)
+        """An image of the published outer size loses its border; one of any other size is taken as it is."""
+        image = super()._read_file(modality, file, ir_channels)
+        outer = tuple(side + 2 * crop_border for side in CONTENT[::-1])
+        return crop(image, crop_border, file) if tuple(image.shape[1:]) == outer else image
 
     @classmethod
     def input_folders(cls, split: str = 'train', **arguments: Any) -> dict[str, str]:

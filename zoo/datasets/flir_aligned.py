@@ -22,8 +22,8 @@ class FLIRAligned(PairedBoxes):
 
     Expects in ``root``: ``JPEGImages`` with ``FLIR_00002_RGB.jpg`` and ``FLIR_00002_PreviewData.jpeg``, ``Annotations``
     with ``FLIR_00002_PreviewData.xml`` (VOC), and ``align_train.txt`` and ``align_validation.txt``, there or in
-    ``ImageSets/Main``, one name a line with or without its suffix. The boxes were drawn in ir and are taken for both
-    modalities. A few objects of the class dog are left out.
+    ``ImageSets/Main``, one name a line with or without its suffix, or the path of an image. The boxes were drawn in ir
+    and are taken for both modalities. A few objects of the class dog are left out.
 
     Args:
         root: The folder of the data set.
@@ -68,7 +68,7 @@ class FLIRAligned(PairedBoxes):
         if file is None:
             raise InputError(f'FLIRAligned: no list {places[0]}, and none in ImageSets/Main.')
         endings = sorted({*suffixes.values(), annotation_suffix}, key=len, reverse=True)
-        listed = [_without(stem, endings) for stem in read_stems(file)]
+        listed = list(dict.fromkeys(_without(stem, endings) for stem in read_stems(file)))
         files = list_files(root / 'JPEGImages', 'FLIRAligned')
         images = {m: {s: files[s + end] for s in listed if s + end in files} for m, end in suffixes.items()}
         marks = list_files(root / 'Annotations', 'FLIRAligned', ('.xml',))

@@ -1,20 +1,39 @@
 """Image files as tensors, with errors that name the file."""
 
+import struct
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
 from registry import InputError
 
-UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # Pillow raises all of these
+UNREADABLE = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)  # Pillow raises them all
 BITS = {'L': 8, 'P': 8, 'I;16': 16, 'I;16L': 16, 'I;16B': 16}  # mode of one channel -> bits; of P the indices count
+
+
+def orientation(image: Image.Image) -> int:
+    """How EXIF says an image lies, from its header alone: 1 as it is to be seen, 5 to 8 with its sides swapped."""
+    if 'exif' not in image.info:  # as in TIFF, which Pillow turns by itself
+        return 1
+    try:
+        way = image.getexif().get(ExifTags.Base.Orientation)
+    except UNREADABLE:  # the pixels may be fine
+        return 1
+    return way if way in range(1, 9) else 1
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """The image as it is to be seen, itself where EXIF does not say that it is to be turned."""
+    return image if orientation(image) == 1 else ImageOps.exif_transpose(image)
 
 
 def read_image(file: Path, flip_channels: bool = False, grey: bool = True) -> Tensor:
     """An 8-bit image as uint8 (3, H, W), in memory (H, W, 3) as it was decoded; transparency is dropped.
+
+    An image that EXIF says to be turned is turned.
 
     Args:
         file: The image.
@@ -27,7 +46,7 @@ def read_image(file: Path, flip_channels: bool = False, grey: bool = True) -> Te
     """
     try:
         with Image.open(file) as image:
-            mode = image.mode
+            image, mode = upright(image), image.mode
             pixels = np.array(image if mode == 'RGB' else image.convert('RGB'))  # convert would copy
     except FileNotFoundError:
         raise
@@ -45,6 +64,8 @@ def read_image(file: Path, flip_channels: bool = False, grey: bool = True) -> Te
 def read_plane(file: Path, bits: int | None = None) -> Tensor:
     """An image of one channel as (1, H, W): 8 bits as uint8, 16 bits as uint16. Of a palette the indices are read.
 
+    An image that EXIF says to be turned is turned.
+
     Args:
         file: The image.
         bits: 8 or 16, what it must have; None takes either.
@@ -55,7 +76,7 @@ def read_plane(file: Path, bits: int | None = None) -> Tensor:
     """
     try:
         with Image.open(file) as image:
-            mode, pixels = image.mode, np.array(image)
+            mode, pixels = image.mode, np.array(upright(image))
     except FileNotFoundError:
         raise
     except UNREADABLE as error:

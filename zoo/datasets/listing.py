@@ -21,6 +21,8 @@ def list_files(folder: str | Path, owner: str, suffixes: Collection[str] = IMAGE
         entries = list(os.scandir(folder))
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(f'{owner}: no folder {folder}.') from None
+    except OSError as error:
+        raise InputError(f'{owner}: the folder {folder} can not be read ({error.strerror}).') from error
     for entry in entries:
         stem, suffix = os.path.splitext(entry.name)
         if suffix.lower() not in suffixes or entry.name.startswith('.'):
@@ -45,16 +47,26 @@ def find_folder(root: str | Path, owner: str, hint: str) -> Path:
 
 
 def read_stems(file: Path) -> list[str]:
-    """The names in a list, one a line, each once; empty lines do not count.
+    """The stems in a list, one a line, each once; empty lines do not count.
+
+    A line may also be the name or the path of an image: its folder and the suffix of an image are left out.
 
     Raises:
-        InputError: No such list, or an empty one.
+        InputError: No such list, an empty one, or one that can not be read.
     """
     try:
         text = file.read_text(encoding='utf-8-sig', errors='surrogateescape')
     except FileNotFoundError:
         raise InputError(f'{file}: no such list.') from None
-    stems = list(dict.fromkeys(line.strip() for line in text.splitlines() if line.strip()))
+    except OSError as error:
+        raise InputError(f'{file}: the list can not be read ({error.strerror}).') from error
+    stems = list(dict.fromkeys(_stem(line.strip()) for line in text.splitlines() if line.strip()))
     if not stems:
         raise InputError(f'{file}: the list is empty.')
     return stems
+
+
+def _stem(entry: str) -> str:
+    name = entry.replace('\\', '/').rpartition('/')[2]
+    stem, suffix = os.path.splitext(name)
+    return stem if suffix.lower() in IMAGES else name  # a stem may have dots of its own

@@ -22,14 +22,15 @@ class M3FD(PairedBoxes):
     """Six classes of road scenes in 4,200 aligned pairs of rgb and ir, mostly 1024 x 768 (Liu et al., CVPR 2022).
 
     Expects in ``root``: ``Vis``, ``Ir`` with ``<stem>.png`` and ``Annotation`` with ``<stem>.xml`` (VOC), whose boxes
-    hold for both modalities. There is no official split: take that of the work you compare with, as lists.
+    hold for both modalities. There is no official split: take that of the work you compare with, as lists. The classes
+    are numbered in another order than in TarDAL's code (people, car, bus, lamp, motorcycle, truck).
 
     Args:
         root: The folder of the data set.
         split: The name of a list, or one of ``shares``.
         modalities: A subset of rgb and ir in any order; None for both.
-        list_file: Below ``root``, one stem a line; ``{split}`` in it stands for the split: ``'meta/{split}.txt'``.
-            None divides all samples at random.
+        list_file: Below ``root``, one stem, or name or path of an image, a line; ``{split}`` in it stands for the
+            split: ``'meta/{split}.txt'``. None divides all samples at random.
         shares: Split to its share of the samples where there is no list; the shares sum up to 1. None for 0.7 train,
             0.1 val, 0.2 test. Frames of one video may lie on both sides.
         seed: Of this division, which is a function of seed and stems alone.

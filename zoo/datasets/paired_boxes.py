@@ -12,12 +12,13 @@ from torch import Tensor
 
 from registry import InputError, unknown_name
 
-from .base import MultimodalDataset, Sample
+from .base import MANY, MultimodalDataset, Sample
 from .box_files import ON_BAD_BOX, Box, clip_boxes, read_xml
-from .images import UNREADABLE, read_image, read_plane
+from .images import UNREADABLE, orientation, read_image, read_plane, upright
 from .listing import Files
 
-DROPPED = ('bad', 'hidden', 'ignored')
+DROPPED = ('bad', 'hidden', 'ignored', 'repeated')
+UNEQUAL = ' (files are paired by the stems of their names, which may differ between modalities and annotations)'
 
 
 class PairedBoxes(MultimodalDataset):
@@ -25,11 +26,12 @@ class PairedBoxes(MultimodalDataset):
 
     The target is ``{'boxes': (N, 4) float32, 'labels': (N,) int64}``, corners (x1, y1, x2, y2) in pixels of the image
     that is delivered; (0, 4) and (0,) without objects. Where each modality is annotated on its own, ``'own'`` holds a
-    dict of this form for each modality beside it. Annotation files are read with their sample, so that starting takes
-    the listing of folders only.
+    dict of this form for each modality beside it. Annotation files are read with their sample, so that building takes
+    the listing of folders only; `check_annotations` reads all of them.
 
     A stem that some modalities lack is a sample from which these are absent. A missing annotation file leaves the
-    sample out, and one line says so, as does a number of samples that differs from the published one.
+    sample out. One line says so, how many samples lack a modality, and a number of samples that differs from the
+    published one. An object that a file holds twice counts once.
 
     Attributes:
         aliases: Spelling of a class in the files to its name, both in the form of `plain`.
@@ -104,7 +106,7 @@ class PairedBoxes(MultimodalDataset):
             expected: The published number of samples, of which ``part`` is taken.
 
         Raises:
-            InputError: No sample is left.
+            InputError: No sample is left, or none has one of the ``modalities``.
         """
         self._images, self._annotations, self._main, self._own = images, annotations, main, tuple(own)
         self._name = f'{type(self).__name__} {split} in {where}'
@@ -114,9 +116,15 @@ class PairedBoxes(MultimodalDataset):
         here = [s for s in stems if any(s in images[m] for m in self.modalities)]
         self.stems = [s for s in here if not self._unlabelled(s)]
         if not self.stems:
-            some = f'{len(here)} images have no annotation file' if here else 'there are no images'
+            some = f'{len(here)} images have no annotation file{UNEQUAL}' if here else 'there are no images'
             some = f'{len(stems)} stems are listed, such as {stems[0]!r}, but {some}' if listed and stems else some
             raise InputError(f'{self._name}: no sample; {some}.')
+        lacking = {m: [s for s in self.stems if s not in images[m]] for m in self.modalities}
+        for m in (m for m, without in lacking.items() if len(without) == len(self.stems)):
+            raise InputError(
+                f'{self._name}: none of its {len(self.stems)} samples has an image of {m}{UNEQUAL}; if there are none, '
+                f'give modalities={[m for m in self.modalities if len(lacking[m]) < len(self.stems)]}.'
+            )
         lines = []
         if expected not in (None, len(self.stems)):
             lines.append(f'{len(self.stems)} samples, published are {expected}')
@@ -124,6 +132,7 @@ class PairedBoxes(MultimodalDataset):
         lines += _left_out('images without annotation file', [s for s in here if self._unlabelled(s)])
         if orphans:
             lines += _left_out('annotation files without image', sorted(set(annotations[main]) - known))
+        lines += [f'{len(w)} of {len(self.stems)} samples have no {m} {_first(w)}' for m, w in lacking.items() if w]
         if lines:
             warnings.warn(f'{self._name}: {"; ".join(lines)}.', stacklevel=2)
         inside = None if part is None else set(part)
@@ -146,7 +155,8 @@ class PairedBoxes(MultimodalDataset):
     def dropped(self) -> dict[str, int]:
         """How many boxes were left out of the samples read so far, each sample counted once.
 
-        ``bad``: NaN, empty or outside the image; ``hidden``: too little of them left; ``ignored``: by their class.
+        ``bad``: NaN, empty or outside the image; ``hidden``: too little of them left; ``ignored``: by their class;
+        ``repeated``: another object of the file has the same class and corners.
         """
         return dict(zip(DROPPED, self._drops.clamp(min=0).sum(0).tolist()))
 
@@ -167,13 +177,27 @@ class PairedBoxes(MultimodalDataset):
         width, height = self._image_size(index)
         return self._target(index, (height - 2 * self.border, width - 2 * self.border))
 
+    def check_annotations(self) -> None:
+        """Read the annotation files of all samples that have not been read yet, which completes `dropped`.
+
+        Raises:
+            NameNotFound: An unknown class.
+            InputError: An annotation file that can not be used, or the header of an image that can not be read.
+        """
+        from rich.progress import track
+
+        unread = (self._drops[:, 0] < 0).nonzero().flatten().tolist()
+        name = f'Checking annotations of {type(self).__name__}'
+        for index in track(unread, name, transient=True, disable=len(unread) <= MANY):
+            self.load_target(index)
+
     def _image_size(self, index: int) -> tuple[int, int]:
-        """Width and height of the file of the first modality, from its header."""
+        """Width and height of the image of the first modality, from its header."""
         files = list(self._files(index).values())
         for file in files:
             try:
                 with Image.open(file) as image:
-                    return image.size
+                    return image.size if orientation(image) < 5 else image.size[::-1]
             except UNREADABLE as error:
                 if self.on_bad_image == 'error' or file == files[-1]:
                     raise InputError(f'{file}: can not be read as an image ({error}).') from error
@@ -234,11 +258,15 @@ class PairedBoxes(MultimodalDataset):
 
     def _clean(self, boxes: Sequence[Box], size: tuple[int, int], drops: np.ndarray) -> dict[str, Tensor]:
         labels = [self._label(b) for b in boxes]
-        used = [i for i, label in enumerate(labels) if label is not None]
+        first: dict[Any, int] = {}
+        for i, (box, label) in enumerate(zip(boxes, labels)):
+            if label is not None:
+                first.setdefault((label, box.corners), i)
+        used, ignored = list(first.values()), labels.count(None)
         corners, kept, bad, hidden = clip_boxes(
             [boxes[i] for i in used], size, self.on_bad_box, self.border, self.min_visible
         )
-        drops += (bad, hidden, len(boxes) - len(used))
+        drops += (bad, hidden, ignored, len(boxes) - ignored - len(used))
         chosen = [labels[used[i]] for i in kept]
         return {'boxes': torch.from_numpy(corners), 'labels': torch.tensor(chosen, dtype=torch.int64)}
 
@@ -256,14 +284,19 @@ class PairedBoxes(MultimodalDataset):
         if self._drops[index, 0] >= 0:
             return
         self._drops[index] = torch.from_numpy(drops)
-        total = self.dropped
-        if any(total.values()) and bool((self._drops[:, 0] >= 0).all()):
+        if not bool((self._drops[:, 0] >= 0).all()):
+            return
+        if any((total := self.dropped).values()):
             listed = ', '.join(f'{n} {reason}' for reason, n in total.items() if n)
             warnings.warn(f'{self._name}: boxes left out of all its samples: {listed}.', stacklevel=2)
 
 
 def _left_out(what: str, stems: Sequence[str]) -> list[str]:
-    return [f'left out {len(stems)} {what} ({stems[0]}{", ..." * (len(stems) > 1)})'] if stems else []
+    return [f'left out {len(stems)} {what} {_first(stems)}'] if stems else []
+
+
+def _first(stems: Sequence[str]) -> str:
+    return f'({stems[0]}{", ..." * (len(stems) > 1)})'
 
 
 def plain(name: str) -> str:
@@ -277,7 +310,8 @@ def plain(name: str) -> str:
 
 def read_channels(file: Path, channels: int) -> Tensor:
     """An image as (channels, H, W): three channels in colour, a grey image repeated; one channel as it was measured or,
-    of a colour image, its luma (ITU-R BT.601). 8 bits are uint8, the 16 bits of one channel float32.
+    of a colour image, its luma (ITU-R BT.601). 8 bits are uint8, the 16 bits of one channel float32. An image that EXIF
+    says to be turned is turned.
 
     Raises:
         FileNotFoundError: No such file.
@@ -292,6 +326,7 @@ def read_channels(file: Path, channels: int) -> Tensor:
             if image.mode.startswith(('I', 'F')):
                 plane = read_plane(file)
                 return plane if plane.dtype == torch.uint8 else plane.float()
+            image = upright(image)
             image.draft('L', image.size)  # a JPEG holds its luma: colours need not be decoded
             pixels = np.array(image if image.mode == 'L' else image.convert('L'))
     except (FileNotFoundError, InputError):

@@ -53,7 +53,7 @@ class PairedYOLO(PairedBoxes):
     Raises:
         NameNotFound: An unknown modality, ``labels``, ``main_labels`` or ``on_bad_box``.
         InputError: A missing folder, no names of classes, an image without label file (unless allowed), a label file
-            without image, or no image at all.
+            without image, or a modality without any image.
     """
 
     def __init__(
@@ -108,7 +108,8 @@ class PairedYOLO(PairedBoxes):
                 image = next(f[lacking[0]] for f in images.values() if lacking[0] in f)
                 raise InputError(
                     f'{image}: it has no label file {lacking[0]}.txt{_more(lacking)}; an empty file means no object, '
-                    'and allow_unlabelled=True takes a missing one for that.'
+                    'and allow_unlabelled=True takes a missing one for that. Or the images of two modalities are named '
+                    'differently: one sample has one stem.'
                 )
 
     def _unlabelled(self, stem: str) -> bool:
@@ -202,7 +203,7 @@ def _class_names(given: Sequence[str] | None, root: Path) -> tuple[str, ...]:
         where = f'{file}: names'
         try:
             given = (yaml.safe_load(file.read_text(encoding='utf8')) or {}).get('names')
-        except (yaml.YAMLError, AttributeError, UnicodeDecodeError) as error:
+        except (yaml.YAMLError, AttributeError, UnicodeDecodeError, OSError) as error:
             raise InputError(f'{file}: can not be read ({" ".join(str(error).split())}).') from error
         if isinstance(given, Mapping) and sorted(given) == list(range(len(given))):
             given = [given[i] for i in range(len(given))]

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from registry import DATASETS, InputError
 from zoo.datasets import MultimodalDataset, check_inputs
-from zoo.datasets.base import check_boxes
+from zoo.datasets.base import check_boxes, check_types
 
 
 class EpochSampler(Sampler):
@@ -159,6 +159,7 @@ def _stack(tensors: list[Tensor], modality: str) -> Tensor:
         raise InputError(
             f'Samples of a batch differ in the shape of {modality!r}: {sorted(shapes)}. Resize or crop them.'
         )
+    check_types(tensors, modality, 'The samples of a batch')
     return torch.stack(tensors)
 
 

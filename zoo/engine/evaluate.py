@@ -11,8 +11,8 @@ import torch.distributed as dist
 from mmengine.config import Config
 from torch.utils.data import DataLoader
 
-from registry import HOSTS, PLUGINS, InputError, unknown_name
-from zoo.datasets.transforms import Geometry, LetterBox, Mosaic, RandomAffine, RandomCrop, RandomFlip, Resize
+from registry import HOSTS, METRICS, PLUGINS, InputError, unknown_name
+from zoo.datasets.transforms import Geometry, LetterBox, Mixing, Mosaic, RandomAffine, RandomCrop, RandomFlip, Resize
 from zoo.host import MultimodalHost
 
 from . import checkpoint as ckpt
@@ -56,6 +56,7 @@ def evaluate_checkpoint(
         rank, world = dist.get_rank(), dist.get_world_size()
     host = build_host(cfg).to(target)
     ckpt.load_weights(host, saved, path)
+    check_metric(host, cfg.test_evaluator, 'test_evaluator')
     parse_subsets((cfg.get('test_cfg') or {}).get('subsets', 'all'), host.modalities)
     seed = saved.get('meta', {}).get('seed') or 0  # random transforms then draw what they drew after training
     classes = getattr(host, 'num_classes', None)
@@ -86,11 +87,20 @@ def evaluate(
 
 
 def check_dataset(host: MultimodalHost, dataset: Any, where: str) -> None:
-    """Refuse a data set that lacks one of the host's modalities, or has more classes.
+    """Refuse a data set that does not fit a host, and let it look at all its labels.
+
+    Args:
+        host: The host.
+        dataset: The data set.
+        where: The loader it is in, ``train_dataloader`` for instance.
 
     Raises:
-        InputError: Names the modalities of both.
+        InputError: It lacks one of the host's modalities, has more classes, other channels or sizes, mixes samples
+            outside training, or has a bad label.
     """
+    mixing = [t for t in getattr(dataset, 'transforms', ()) if isinstance(t, Mixing)]
+    if mixing and where != 'train_dataloader':
+        raise InputError(f'{where}: {type(mixing[0]).__name__} mixes samples, which is for training only.')
     for m in host.modalities:
         if m not in dataset.modalities:
             error = unknown_name(f'modality (of the host, in {where})', m, dataset.modalities)
@@ -120,6 +130,24 @@ def check_dataset(host: MultimodalHost, dataset: Any, where: str) -> None:
     classes, known = getattr(dataset, 'num_classes', None), getattr(host, 'num_classes', None)
     if classes and known and classes > known:
         raise InputError(f'{where}: the data set has {classes} classes, the host num_classes={known}.')
+    if hasattr(dataset, 'check_annotations'):
+        dataset.check_annotations()
+
+
+def check_metric(host: MultimodalHost, metric: str | Mapping[str, Any], where: str) -> None:
+    """Refuse a metric of another task.
+
+    Raises:
+        InputError: Names those of the host's task.
+        NameNotFound: An unknown metric.
+    """
+    built = METRICS.build(metric)
+    if host.task and getattr(built, 'task', '') not in ('', host.task):
+        fitting = sorted(n for n, m in METRICS.module_dict.items() if getattr(m, 'task', '') == host.task)
+        raise InputError(
+            f'{where}: {type(built).__name__} is for {built.task}, the host {type(host).__name__} is for {host.task}. '
+            f'Metrics for that: {", ".join(fitting) or "none"}.'
+        )
 
 
 def delivered_size(dataset: Any) -> tuple[int, ...] | None:

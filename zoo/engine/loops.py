@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from mmengine.runner import BaseLoop
 
 from registry import LOOPS, InputError
@@ -109,8 +110,16 @@ class ValSweep(BaseLoop):
         runner = self.runner
         runner.call_hook('before_val')
         runner.call_hook('before_val_epoch')
+        if runner.distributed:  # each rank has seen other batches, and only the statistics of the first one are saved
+            for buffer in runner.host.buffers():
+                dist.broadcast(buffer, 0)
         self.result = sweep(runner.host, self.dataloader, self.evaluator, self.subsets)
         metrics = self.result.numbers()
+        if not metrics:
+            runner.logger.warning(
+                f'{self.result.metric} has no value on the validation data, which hold nothing to score (no labels?): '
+                'no checkpoint can be the best one.'
+            )
         runner.call_hook('after_val_epoch', metrics=metrics)
         runner.call_hook('after_val')
         return metrics

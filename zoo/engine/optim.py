@@ -163,6 +163,7 @@ def build_optim_wrapper(host: MultimodalHost, cfg: Mapping[str, Any]) -> BranchO
         raise InputError(f'The optimiser can not be built: {error}') from None
     for group in optimizer.param_groups:
         if 'decay_mult' in group:
-            group['weight_decay'] *= group.pop('decay_mult')
+            multiplier = group.pop('decay_mult')
+            group['weight_decay'] = multiplier * group.get('weight_decay', 0)
     optimizer.register_step_pre_hook(lambda optimizer, args, kwargs: host.on_gradients(optimizer))
     return OPTIM_WRAPPERS.build(cfg, optimizer=optimizer)

@@ -73,7 +73,8 @@ def predict_checkpoint(
         The pictures; for each modality how many samples lack it; and the picture of the curves, where there are some.
 
     Raises:
-        InputError: A config, a checkpoint, or files that do not fit; nothing is written then.
+        InputError: A config, a checkpoint, or files that do not fit. What is wrong with a file's content is found
+            when its turn comes, after the pictures before it.
         NameNotFound: An unknown part, or a host whose task nobody draws.
     """
     for name, value in (('batch_size', batch_size), ('count', count)):

@@ -20,14 +20,14 @@ from timm.layers import convert_sync_batchnorm
 from torch import nn
 from torch.utils.data import DataLoader
 
-from registry import LOOPS, METRICS, PARAM_SCHEDULERS, InputError
+from registry import LOOPS, PARAM_SCHEDULERS, InputError
 from zoo.host import MultimodalHost
 
 from . import checkpoint as ckpt
 from .config import check_config, plain_config, what_changed
 from .data import build_dataloader
 from .devices import pick_device, start_processes, under_torchrun
-from .evaluate import build_host, check_dataset, evaluate, make_writable
+from .evaluate import build_host, check_dataset, check_metric, evaluate, make_writable
 from .hooks import CheckpointHook, DeferredInfoHook, ProgressHook, check_hooks
 from .optim import BranchOptimWrapper, build_optim_wrapper
 from .sweep import Sweep
@@ -116,7 +116,7 @@ class Runner(BaseRunner):
                 )
                 check_dataset(host, loaders[stage].dataset.dataset, f'{stage}_dataloader')
                 if stage != 'train':
-                    METRICS.build(cfg[f'{stage}_evaluator'])
+                    check_metric(host, cfg[f'{stage}_evaluator'], f'{stage}_evaluator')
         if 'train' in loaders and 'val' in loaders:
             check_disjoint(*(loaders[stage].dataset.dataset for stage in ('train', 'val')))
         check_hooks(cfg)

@@ -4,13 +4,17 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
+from threading import Lock
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zoo.encoders.yolo_backbone import read_by, run_layers, set_norms, taps
 from zoo.foreign_yolo import ultralytics_module, yolo_config
+
+BUILDING = Lock()
 
 Raw = dict[str, Any]  # 'boxes' (B, 4 * bins, A), 'scores' (B, K, A) logits, 'feats': the maps on which A places lie
 
@@ -57,11 +61,20 @@ class YOLOHead(nn.Sequential):
         bfloat16 has none for half of them.
         """
         with torch.autocast(raw['boxes'].device.type, enabled=False):
-            distances = self.detect.dfl(raw['boxes'].float())  # left, top, right, bottom, in cells
+            distances = self._expected(raw['boxes'].float())  # left, top, right, bottom, in cells
             places, strides = self._places(raw['feats'])
             low, high = places - distances[:, :2], places + distances[:, 2:]
             boxes = torch.cat(((low + high) / 2, high - low), 1) * strides
             return torch.cat((boxes, raw['scores'].float().sigmoid()), 1)
+
+    def _expected(self, boxes: Tensor) -> Tensor:
+        """(B, 4 * bins, A) logits -> (B, 4, A): each side's mean, in float32 whatever the weights are."""
+        bins = self.detect.reg_max
+        if bins == 1:
+            return boxes
+        size, _, places = boxes.shape
+        shares = boxes.view(size, 4, bins, places).transpose(2, 1).softmax(1)
+        return F.conv2d(shares, self.detect.dfl.conv.weight.float()).view(size, 4, places)
 
     def _places(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """The middles of all cells (2, A), in cells, and their strides (1, A)."""
@@ -107,10 +120,12 @@ def detect_raw(detect: nn.Module, maps: list[Tensor]) -> Raw:
 
 @contextmanager
 def _legacy_kept() -> Iterator[None]:
-    """Building a model sets an attribute of the class Detect, with which every later one would be built."""
+    """Building a model sets an attribute of the class Detect, with which every later one would be built: one at a time,
+    and put back."""
     detect = ultralytics_module('ultralytics.nn.modules.head').Detect
-    legacy = detect.legacy
-    try:
-        yield
-    finally:
-        detect.legacy = legacy
+    with BUILDING:
+        legacy = detect.legacy
+        try:
+            yield
+        finally:
+            detect.legacy = legacy

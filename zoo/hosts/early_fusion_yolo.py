@@ -13,7 +13,7 @@ from zoo.fusion.fusion import keep
 from zoo.rows import Rows
 
 from .sizes import padded
-from .yolo_host import YOLOHost, load_backbone
+from .yolo_host import YOLOHost, load_backbone, weights_file
 
 
 @HOSTS.register_module()
@@ -28,12 +28,9 @@ class EarlyFusionYOLO(YOLOHost):
         model: See `TwoStreamYOLO`, as for the others.
         in_chans: Channels of each modality's input.
         pretrained: A file of weights that ultralytics trained for ``model``.
-        gains: See `zoo.losses.YOLOLoss`.
-        loss_scale: ``'batch'`` or ``'mean'``.
-        confidence: See `zoo.boxes.detections`.
-        iou: The overlap above which the worse of two boxes of a class is dropped.
-        max_det: Boxes of an image.
-        pad_to: See `YOLOHost`.
+        loss: See `TwoStreamYOLO`, as for the next.
+        nms: Arguments of `zoo.boxes.detections`.
+        pad_to: See `BoxHost`.
         data_preprocessor: See `MultimodalHost`.
 
     Raises:
@@ -48,31 +45,17 @@ class EarlyFusionYOLO(YOLOHost):
         model: str | Mapping[str, Any] = 'yolov8n',
         in_chans: int | Mapping[str, int] = 3,
         pretrained: str | None = None,
-        gains: Mapping[str, float] | None = None,
-        loss_scale: str = 'batch',
-        confidence: float = 0.001,
-        iou: float = 0.7,
-        max_det: int = 300,
+        loss: str | Mapping = 'YOLOLoss',
+        nms: Mapping[str, float] | None = None,
         pad_to: int | None = None,
         data_preprocessor: nn.Module | Mapping | None = None,
     ) -> None:
-        super().__init__(
-            modalities,
-            num_classes,
-            model,
-            in_chans,
-            gains,
-            loss_scale,
-            confidence,
-            iou,
-            max_det,
-            pad_to,
-            data_preprocessor,
-        )
+        given = {'nms': nms, 'pad_to': pad_to, 'data_preprocessor': data_preprocessor, 'encode_on': 'present'}
+        super().__init__(modalities, num_classes, model, in_chans, loss, **given)
         channels = sum(self.in_chans.values())
         self.backbone = YOLOBackbone(model, channels)
         if pretrained:
-            load_backbone(self.backbone, pretrained, channels)
+            load_backbone(self.backbone, weights_file(pretrained), channels)
             self.load_head(pretrained)
 
     def encode(self, batch: Batch) -> dict[str, Tensor]:
@@ -86,7 +69,7 @@ class EarlyFusionYOLO(YOLOHost):
         return Rows(None, images.device, len(images)).run(self.backbone, images)
 
     def decode(self, fused: list[Tensor], features: Features) -> Outputs:
-        """-> what all places say, see `YOLOHost`."""
+        """-> what all places say, see `BoxHost`."""
         return self.predict_places(fused, features)
 
     def branch(self, modality: str) -> Iterator[nn.Parameter]:

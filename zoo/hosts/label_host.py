@@ -77,12 +77,12 @@ class LabelHost(MultimodalHost):
         return sums / over(weights)
 
     def true_class_probability(self, prediction: Tensor, batch: Batch) -> Tensor:
-        """Softmax of the true class, averaged over the valid elements of each sample: (B,)."""
+        """Softmax of the true class, averaged over the valid elements of each sample: (B,); NaN where it has none."""
         valid = batch.target != self.ignore_index
         each = F.cross_entropy(prediction.float(), batch.target.where(valid, 0), reduction='none')
         probability = (-each).exp()
         valid = valid.view(len(valid), -1)
-        return probability.view_as(valid).masked_fill(~valid, 0).sum(1) / valid.sum(1).clamp(min=1)
+        return probability.view_as(valid).masked_fill(~valid, 0).sum(1) / valid.sum(1)
 
     def training_only(self) -> Iterator[nn.Parameter]:
         """The auxiliary heads."""

@@ -15,8 +15,8 @@ def check_padding(pad_to: int | None, multiple: int) -> None:
     Raises:
         InputError: See above.
     """
-    if pad_to is not None and (pad_to < 1 or pad_to % multiple):
-        raise InputError(f'pad_to must be a multiple of {multiple}, the coarsest map, got {pad_to}.')
+    if pad_to is not None and (not isinstance(pad_to, int) or pad_to < 1 or pad_to % multiple):
+        raise InputError(f'pad_to must be a multiple of {multiple}, the coarsest map, got {pad_to!r}.')
 
 
 def padded_size(size: Sequence[int], pad_to: int | None) -> list[int]:

@@ -16,7 +16,7 @@ from zoo.rows import Rows
 
 from .label_host import encoder_parameters, for_each
 from .sizes import padded
-from .yolo_host import YOLOHost, load_backbone
+from .yolo_host import YOLOHost, load_backbone, weights_file
 
 MISSING = ('mask', 'zero_input')
 
@@ -24,7 +24,8 @@ MISSING = ('mask', 'zero_input')
 @HOSTS.register_module()
 class TwoStreamYOLO(YOLOHost):
     """A backbone for each of M modalities, fusion of their maps at each level that the neck reads, then the neck, head
-    and loss of the same YOLO detector (Two-Stream YOLOv8 of the MWAM paper, App. A.12, which leaves the rest open).
+    and loss of the same YOLO detector: the Two-Stream YOLOv8 of the MWAM paper (arXiv:2602.22644, appendix A.12, which
+    leaves the rest open).
 
     With one modality and ``fusion='Mean'`` it is ultralytics' own model. It needs ultralytics (AGPL-3.0, the extra
     ``yolo``).
@@ -39,17 +40,15 @@ class TwoStreamYOLO(YOLOHost):
         missing: ``'mask'``: the maps of an absent modality do not enter the fusion. ``'zero_input'``: the backbone sees
             an image of zeros instead, and fusion takes what it answers: published ways to drop a modality. On trained
             weights the second costs far more, so results say which; it is also how the branch of an absent modality
-            gets a gradient.
+            gets a gradient. All rows are encoded then, whatever ``encode_on`` says.
         aux_heads: Give each modality a Detect layer on its own maps. They are trained with the same loss
             (``loss_aux_<modality>``), yield `unimodal`, and are not used at inference.
         pretrained: A file of weights that ultralytics trained for ``model``, for all backbones, neck and head; or one
             for each modality, the first of which goes into neck and head too. Layers of other classes are left out.
-        gains: See `zoo.losses.YOLOLoss`, as for the next.
-        loss_scale: ``'batch'`` or ``'mean'``. With the first gradients are large: clip them (``max_norm=10``).
-        confidence: See `zoo.boxes.detections`, as for the next two.
-        iou: The overlap above which the worse of two boxes of a class is dropped.
-        max_det: Boxes of an image.
-        pad_to: See `YOLOHost`.
+        loss: `zoo.losses.YOLOLoss` or one of its kind: name or config. By default it is a sum over the batch, as
+            ultralytics has it: clip the gradients (``max_norm=10``).
+        nms: Arguments of `zoo.boxes.detections`: ``confidence``, ``iou``, ``max_det``.
+        pad_to: See `BoxHost`.
         data_preprocessor: See `MultimodalHost`.
         encode_on: See `MultimodalHost`.
 
@@ -71,11 +70,8 @@ class TwoStreamYOLO(YOLOHost):
         missing: str = 'mask',
         aux_heads: bool = False,
         pretrained: str | Mapping[str, str] | None = None,
-        gains: Mapping[str, float] | None = None,
-        loss_scale: str = 'batch',
-        confidence: float = 0.001,
-        iou: float = 0.7,
-        max_det: int = 300,
+        loss: str | Mapping = 'YOLOLoss',
+        nms: Mapping[str, float] | None = None,
         pad_to: int | None = None,
         data_preprocessor: nn.Module | Mapping | None = None,
         encode_on: str = 'present',
@@ -85,14 +81,11 @@ class TwoStreamYOLO(YOLOHost):
             num_classes,
             model,
             in_chans,
-            gains,
-            loss_scale,
-            confidence,
-            iou,
-            max_det,
-            pad_to,
-            data_preprocessor,
-            encode_on,
+            loss,
+            nms=nms,
+            pad_to=pad_to,
+            data_preprocessor=data_preprocessor,
+            encode_on=encode_on,
         )
         if missing not in MISSING:
             raise unknown_name('way to represent an absent modality (missing)', missing, MISSING)
@@ -110,6 +103,7 @@ class TwoStreamYOLO(YOLOHost):
         )
         set_norms(self.fusions)
         self.aux = nn.ModuleDict()
+        self.aux_levels = [i for i, r in enumerate(first.reductions) if r in self.head.strides]
         if aux_heads:
             self.aux.update({m: self._build_aux(b) for m, b in self.backbones.items()})
         else:
@@ -117,21 +111,17 @@ class TwoStreamYOLO(YOLOHost):
         if pretrained:
             files = for_each(pretrained, self.modalities, 'pretrained')
             for m, backbone in self.backbones.items():
-                load_backbone(backbone, files[m], self.in_chans[m])
+                load_backbone(backbone, weights_file(files[m]), self.in_chans[m])
             self.load_head(files[self.modalities[0]])
 
     def _build_aux(self, backbone: YOLOBackbone) -> YOLOAuxiliaryHead:
         strides = self.head.strides
-        levels = [i for i, r in enumerate(backbone.reductions) if r in strides]
-        if len(levels) < len(strides):
+        if len(self.aux_levels) < len(strides):
             raise InputError(
                 f'aux_heads need maps at the strides {strides} of the head, the backbone gives {backbone.reductions}.'
             )
-        head = YOLOAuxiliaryHead(
-            self.num_classes, [backbone.out_channels[i] for i in levels], strides, self.head.detect.reg_max
-        )
-        self.aux_levels = levels
-        return head
+        channels = [backbone.out_channels[i] for i in self.aux_levels]
+        return YOLOAuxiliaryHead(self.num_classes, channels, strides, self.head.detect.reg_max)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -154,7 +144,7 @@ class TwoStreamYOLO(YOLOHost):
         return [fusion(features.level(i), mask) for i, fusion in enumerate(self.fusions)]
 
     def decode(self, fused: list[Tensor], features: Features) -> Outputs:
-        """-> what all places say, see `YOLOHost`."""
+        """-> what all places say, see `BoxHost`."""
         return self.predict_places(fused, features)
 
     def unimodal(self, outputs: Outputs) -> dict[str, dict[str, Any]] | None:
@@ -178,10 +168,6 @@ class TwoStreamYOLO(YOLOHost):
     def branch(self, modality: str) -> Iterator[nn.Parameter]:
         """The parameters of this modality's backbone."""
         return encoder_parameters(self.backbones, modality)
-
-    def training_only(self) -> Iterator[nn.Parameter]:
-        """The auxiliary heads."""
-        return self.aux.parameters()
 
     def compilable(self) -> list[nn.Module]:
         """Backbones, neck with head, and auxiliary heads."""

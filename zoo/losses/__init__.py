@@ -1,7 +1,7 @@
 """Losses: those of torch by their own names, those of smp and mmseg as ``smp.NAME`` and ``mmseg.NAME``, and sums.
 
-A loss takes (prediction, target). One that is a mean over elements has a ``reduction``; one of a set, as Dice is, has
-none.
+A loss takes (prediction, target), that of detectors (raw predictions, boxes, labels). One that is a mean over elements
+has a ``reduction``; one of a set, as Dice is, has none.
 """
 
 from .foreign import ForeignLoss

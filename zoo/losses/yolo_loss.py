@@ -8,20 +8,23 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from registry import InputError, unknown_name
+from registry import LOSSES, InputError, unknown_name
 from zoo.foreign_yolo import ultralytics_module
 
 GAINS = {'box': 7.5, 'cls': 0.5, 'dfl': 1.5}
 SCALES = ('batch', 'mean')
+CANDIDATES = 10  # places that the assigner considers for a box
 
 Raw = Mapping[str, Any]
 
 
+@LOSSES.register_module()
 class YOLOLoss:
     """``v8DetectionLoss`` of ultralytics: complete IoU and distribution focal loss on the places that the task-aligned
     assigner gives to a box, binary cross-entropy of the classes on all.
 
-    It is no module and has no weights; it is made for the device on which it is first used.
+    It is no module and has no weights; ultralytics' object is made for the device on which it is first used. It
+    computes in float32 also under autocast: bfloat16 has steps of half a cell from cell 64 on.
 
     Args:
         num_classes: K.
@@ -49,7 +52,7 @@ class YOLOLoss:
             if not isinstance(value, (int, float)) or not value >= 0:
                 raise InputError(f'The gain {name} must be a number of at least 0, got {value!r}.')
         if scale not in SCALES:
-            raise unknown_name('loss_scale', scale, SCALES)
+            raise unknown_name('scale of the loss', scale, SCALES)
         self.num_classes, self.bins, self.strides = num_classes, bins, tuple(strides)
         self.gains, self.scale = {**GAINS, **(gains or {})}, scale
         self._criterion: Any = None
@@ -68,22 +71,31 @@ class YOLOLoss:
         return dict(zip(GAINS, loss.unbind()))
 
     def true_class_probability(self, raw: Raw, boxes: Sequence[Tensor], labels: Sequence[Tensor]) -> Tensor:
-        """The probability of the true class, averaged over the places that the assigner gives to a box: (B,); 0 in a
+        """The probability of the true class, averaged over the places that the assigner gives to a box: (B,); NaN in a
         sample without any."""
         (positive, index, *_), _, _ = self._run(raw, boxes, labels)
         padded = pad_sequence(list(labels), batch_first=True)
         if not padded.shape[1]:
-            return raw['scores'].new_zeros(len(boxes))
+            return raw['scores'].new_full((len(boxes),), torch.nan, dtype=torch.float32)
         true = padded.gather(1, index)  # (B, A)
         probability = raw['scores'].gather(1, true[:, None]).squeeze(1).float().sigmoid()
-        return probability.masked_fill(~positive, 0).sum(1) / positive.sum(1).clamp(min=1)
+        return probability.masked_fill(~positive, 0).sum(1) / positive.sum(1)
 
     def _run(self, raw: Raw, boxes: Sequence[Tensor], labels: Sequence[Tensor]) -> tuple:
-        device = raw['boxes'].device
+        device, places = raw['boxes'].device, raw['boxes'].shape[2]
+        if places < CANDIDATES:
+            raise InputError(
+                f'The loss needs {CANDIDATES} places, an input of this size has {places}: take a larger one.'
+            )
         if self._criterion is None or self._criterion.device != device:
             self._criterion = self._build(device)
         height, width = (side * self.strides[0] for side in raw['feats'][0].shape[2:])
-        return self._criterion.get_assigned_targets_and_loss(dict(raw), flatten(boxes, labels, (height, width)))
+        exact = {'boxes': raw['boxes'].float(), 'scores': raw['scores'].float()}
+        exact['feats'] = [
+            f.new_zeros((), dtype=torch.float32).expand(f.shape) for f in raw['feats']
+        ]  # only sizes count
+        with torch.autocast(device.type, enabled=False):
+            return self._criterion.get_assigned_targets_and_loss(exact, flatten(boxes, labels, (height, width)))
 
     def _build(self, device: torch.device) -> Any:
         detect = SimpleNamespace(stride=torch.tensor(self.strides, device=device), nc=self.num_classes)

@@ -14,6 +14,7 @@ from .metric import Metric
 class Accuracy(Metric):
     """Percentage of samples whose largest logit is the true class; targets of ``ignore_index`` do not count."""
 
+    task = 'classification'
     name = 'accuracy'
 
     def __init__(self, ignore_index: int = -100) -> None:

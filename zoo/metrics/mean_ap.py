@@ -49,6 +49,7 @@ class MeanAP(Metric):
         InputError: The style ``'ultralytics'`` without the package.
     """
 
+    task = 'detection'
     name = 'mAP50'
     also = ('mAP50-95',)
 

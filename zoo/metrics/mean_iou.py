@@ -29,6 +29,7 @@ class MeanIoU(Metric):
         ignore_index: The label of pixels that do not count.
     """
 
+    task = 'segmentation'
     name = 'mIoU'
 
     def __init__(self, ignore_index: int = IGNORE) -> None:

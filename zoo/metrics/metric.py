@@ -18,11 +18,13 @@ class Metric(nn.Module):
     """Sums over batches what one number needs; the modality sweep holds one of these for each subset.
 
     Attributes:
+        task: The task whose predictions it takes, as `MultimodalHost.task` has it; '' for any.
         name: The key of `compute` that tables, model selection and the performance collapse rate use.
         also: Further scalars that tables show.
         higher_is_better: Whether a larger value is better.
     """
 
+    task = ''
     name: str = ''
     also: tuple[str, ...] = ()
     higher_is_better = True

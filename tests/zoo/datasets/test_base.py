@@ -71,6 +71,34 @@ def test_transforms_given_without_a_list_or_unknown_are_refused():
     assert 'Resize' in TRANSFORMS.module_dict
 
 
+@pytest.mark.parametrize(
+    ('config', 'key', 'name'),
+    [
+        (dict(type='LetterBox', size=8, fill=dict(infrared=0)), 'fill', 'infrared'),
+        (dict(type='Resize', size=8, nearest='dept'), 'nearest', 'dept'),
+        (dict(type='RandomHSV', modalities='visible'), 'modalities', 'visible'),
+        (dict(type='FrequencyFilter', size=3, kind='blur_low', modalities=['rgb', 'ir']), 'modalities', 'ir'),
+    ],
+)
+def test_a_transform_for_a_modality_that_there_is_not_is_refused(config, key, name):
+    message = rf"No modality of Pairs \(in {key} of {config['type']}\) named '{name}'\. .*rgb"
+    with pytest.raises(NameNotFound, match=message):
+        Pairs(transforms=[config])
+
+
+def test_a_transform_may_name_a_modality_that_is_not_delivered_now():
+    data = Pairs('rgb', transforms=[dict(type='LetterBox', size=8, fill=dict(depth=0), nearest=['depth']), 'RandomHSV'])
+    assert data[0]['inputs']['rgb'].shape == (3, 8, 8)
+
+
+def test_there_are_no_annotations_to_check_by_default():
+    class Unread(Pairs):
+        def load(self, index):
+            raise AssertionError
+
+    assert Unread().check_annotations() is None
+
+
 def test_a_negative_index_counts_from_the_end_and_iteration_ends():
     data = Pairs()
     assert len(list(data)) == 3

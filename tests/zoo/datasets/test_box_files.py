@@ -78,9 +78,45 @@ def test_xml_gives_upright_boxes_around_corners(tmp_path):
     file = tmp_path / 'a.xml'
     file.write_text(xml(BNDBOX, POLYGON, '<object><name>van</name><point/></object>'))
     car, bus, van = read_xml(file)
-    assert car == (f'{file}: object 1', 'Car', (3, 4, 9.5, 8))
-    assert bus == (f'{file}: object 2', 'bus', (3, 2, 12, 10))
+    assert car == (f'{file}: object 1', 'Car', (3, 4, 9.5, 8), '')
+    assert bus == (f'{file}: object 2', 'bus', (3, 2, 12, 10), '')
     assert all(map(math.isnan, van.corners))
+    assert van.problem == 'it has neither a bndbox nor a polygon'
+
+
+@pytest.mark.parametrize('spoil', [('<x2>12</x2>', ''), ('<y3>10</y3>', '<y3>nan</y3>'), ('<x4>3</x4>', '<x4/>')])
+def test_a_polygon_that_is_not_complete_gives_way_to_a_box(tmp_path, spoil):
+    file, polygon = tmp_path / 'a.xml', POLYGON.replace(*spoil)
+    box = '<bndbox><xmin>1</xmin><ymin>2</ymin><xmax>3</xmax><ymax>4</ymax></bndbox></object>'
+    file.write_text(xml(polygon.replace('</object>', box)))
+    assert read_xml(file) == [(f'{file}: object 1', 'bus', (1, 2, 3, 4), '')]
+
+
+@pytest.mark.parametrize(
+    ('text', 'problem'),
+    [
+        (BNDBOX.replace('<ymax>8</ymax>', ''), 'ymax of its bndbox is a finite number, got None'),
+        (BNDBOX.replace('9.5', 'inf'), "xmax of its bndbox is a finite number, got 'inf'"),
+        (POLYGON.replace('12', 'x'), "x2 of its polygon is a finite number, got 'x'"),
+        ('<object><name>van</name><polygon/></object>', 'x1 of its polygon is a finite number, got None'),
+    ],
+)
+def test_an_object_without_complete_corners_is_a_bad_box_with_its_reason(tmp_path, text, problem):
+    file = tmp_path / 'a.xml'
+    file.write_text(xml(BNDBOX, text))
+    given = read_xml(file)
+    assert clip_boxes(given, SIZE, 'drop')[1].tolist() == [0]
+    with pytest.raises(InputError, match='on_bad_box') as error:
+        clip_boxes(given, SIZE)
+    assert str(error.value) == f"{file}: object 2: {problem}; on_bad_box='drop' leaves such boxes out."
+
+
+def test_a_folder_named_like_a_file_is_named(tmp_path):
+    (tmp_path / 'a.x').mkdir()
+    for read in (read_xml, lambda file: read_yolo(file, SIZE)):
+        with pytest.raises(InputError, match=r'a\.x: can not be read \(.+\)') as error:
+            read(tmp_path / 'a.x')
+        assert '\n' not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -89,8 +125,8 @@ def test_xml_gives_upright_boxes_around_corners(tmp_path):
         ('', 'can not be read as XML'),
         ('<annotation><object>', 'can not be read as XML'),
         (xml(POLYGON, BNDBOX.replace(' Car ', '')), 'object 2: it has no name'),
-        (xml(BNDBOX.replace('<ymax>8</ymax>', '')), 'object 1: ymax of its bndbox is a number, got None'),
-        (xml(POLYGON.replace('12', 'x')), "object 1: x2 of its polygon is a number, got 'x'"),
+        ('<?xml version="1.0" encoding="gbk"?><annotation/>', 'can not be read as XML .multi-byte'),
+        ('<?xml version="1.0" encoding="klingon"?><annotation/>', 'can not be read as XML'),
     ],
 )
 def test_xml_that_does_not_fit_is_named(tmp_path, text, message):
@@ -109,7 +145,7 @@ BAD = [
     ((2, -9, 5, 0), 'lies outside its image'),
     ((5, 5, 5, 9), 'has no width or no height'),
     ((9, 5, 4, 9), 'has no width or no height'),
-    ((NAN, 5, 4, 9), 'is not finite, or was not given'),
+    ((NAN, 5, 4, 9), 'is not finite'),
     ((1, 5, float('inf'), 9), 'is not finite'),
 ]
 

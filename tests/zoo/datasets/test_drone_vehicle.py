@@ -10,6 +10,7 @@ from PIL import Image
 
 from registry import DATASETS, InputError, NameNotFound
 from zoo.datasets import DroneVehicle
+from zoo.datasets.box_files import read_xml
 from zoo.engine import build_dataloader
 
 pytestmark = pytest.mark.filterwarnings('ignore:.*published are')
@@ -90,10 +91,10 @@ def test_batches_hold_both_sets_of_labels_and_copies_work(root):
 
 def test_spellings_are_repaired_and_a_star_is_left_out(root):
     names = ('feright_car', 'feright car', 'feright', 'freight_car', 'truvk', ' Van', '*')
-    add(root, '00003', ir=[CAR.replace('>car<', f'>{name}<') for name in names])
+    add(root, '00003', ir=[CAR.replace('>car<', f'>{n}<').replace('340', f'34{i}') for i, n in enumerate(names)])
     data = load(root)
     assert data[2]['target']['labels'].tolist() == [4, 4, 4, 4, 1, 3]
-    assert data.dropped == {'bad': 0, 'hidden': 0, 'ignored': 1}
+    assert data.dropped == {'bad': 0, 'hidden': 0, 'ignored': 1, 'repeated': 0}
     add(root, '00003', ir=[CAR.replace('>car<', '>track<')])
     with pytest.raises(NameNotFound, match=r"00003\.xml: object 1\) named 'track'. Did you mean 'truck'"):
         load(root)[2]
@@ -135,7 +136,8 @@ def test_files_without_partner_are_told_in_one_line(root):
     (root / 'train' / 'trainimgr' / '00002.jpg').unlink()
     expected = (
         r'DroneVehicle train in .*train: 2 samples, published are 17990; left out 2 images without annotation file '
-        r'\(00008, \.\.\.\); left out 1 annotation files without image \(00007\)\.'
+        r'\(00008, \.\.\.\); left out 1 annotation files without image \(00007\); '
+        r'1 of 2 samples have no ir \(00002\)\.'
     )
     with pytest.warns(UserWarning, match=expected) as said:
         data = load(root)
@@ -192,9 +194,32 @@ def test_users_files_are_read_and_cropped_without_the_data_set(root):
     assert abs(float(luma.float().median()) - LUMA) <= 2
     assert DroneVehicle.read_input('ir', file, ir_channels=3, crop_border=0).shape == (3, 712, 840)
     assert DroneVehicle.input_folders(split='val') == {'rgb': 'valimg', 'ir': 'valimgr'}
-    Image.fromarray(np.zeros((200, 300), np.uint8)).save(root / 'small.png')
-    with pytest.raises(InputError, match=r'small\.png: an image of 200x300 \(H x W\) has no border of 100 pixels'):
-        DroneVehicle.read_input('ir', root / 'small.png')
+    for height, width in ((200, 300), (512, 640), (712, 841)):  # not of the published size: there is no border
+        Image.fromarray(np.zeros((height, width), np.uint8)).save(root / 'other.png')
+        assert DroneVehicle.read_input('ir', root / 'other.png').shape == (1, height, width)
+    assert DroneVehicle.read_input('ir', root / 'other.png', crop_border=9).shape == (1, 712, 841)
+
+
+def test_an_image_that_is_all_border_is_named(root):
+    Image.new('L', (300, 200)).save(root / 'train' / 'trainimgr' / '00001.jpg')
+    with pytest.raises(InputError, match=r'00001\.jpg: an image of 200x300 \(H x W\) has no border of 100 pixels'):
+        load(root, on_bad_image='error')[0]
+
+
+def test_all_annotations_are_read_once_on_request(root, monkeypatch):
+    add(root, '00003', ir=(CAR, CAR, BUS))
+    data = load(root)
+    data[0]
+    read = []
+    monkeypatch.setattr('zoo.datasets.paired_boxes.read_xml', lambda file: read.append(file[-9:]) or read_xml(file))
+    with pytest.warns(UserWarning, match='boxes left out of all its samples: 1 repeated'):
+        data.check_annotations()
+    data.check_annotations()
+    assert read == ['00002.xml', '00003.xml']
+    assert data.dropped == {'bad': 0, 'hidden': 0, 'ignored': 0, 'repeated': 1}
+    (root / 'train' / 'trainlabelr' / '00003.xml').write_text('<annotation>')
+    with pytest.raises(InputError, match=r'00003\.xml: can not be read as XML'):
+        load(root).check_annotations()
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from registry import DATASETS, InputError, NameNotFound
+from zoo.datasets.listing import read_stems
 
 pytestmark = pytest.mark.filterwarnings('ignore:.*(published are|left out)')
 NAMES = ('person', 'dog', 'bicycle', 'car')
@@ -47,6 +48,18 @@ def test_the_lists_make_the_splits_and_dogs_are_left_out(root, split, stems):
     assert sample['target']['boxes'].tolist() == [[3, 5, 9, 8]] * 3
     assert data.dropped['ignored'] == 1
     assert data.presence().tolist() == [[True, True]] * len(stems)
+
+
+@pytest.mark.parametrize('line', ['JPEGImages/{}_RGB.jpg', '{}_PreviewData.jpeg', 'a\\b\\{}.JPG', '{}'])
+def test_a_list_may_hold_files_and_paths(root, line):
+    stems = ['FLIR_00003', 'FLIR_00001']
+    (root / 'align_train.txt').write_text('\n'.join(map(line.format, stems)) + '\nFLIR_00001_RGB\n')
+    assert load(root).stems == stems
+
+
+def test_a_list_that_can_not_be_read_is_named(tmp_path):
+    with pytest.raises(InputError, match=r'the list can not be read \(.+\)'):
+        read_stems(tmp_path)
 
 
 def test_lists_may_lie_in_image_sets(root):

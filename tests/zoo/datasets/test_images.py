@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from registry import InputError
-from zoo.datasets.images import read_image, read_plane
+from zoo.datasets.images import orientation, read_image, read_plane
 
 
 def save(path, array):
@@ -34,6 +34,47 @@ def test_a_grey_image_is_refused_where_colour_is_needed(tmp_path, mode):
     Image.new(mode, (5, 4)).save(tmp_path / 'grey.png')
     with pytest.raises(InputError, match=r'grey\.png: expected (three channels|8 bits)'):
         read_image(tmp_path / 'grey.png', grey=False)
+
+
+def with_exif(path, pixels, exif):
+    Image.fromarray(pixels).save(path, exif=exif)
+    return path
+
+
+@pytest.mark.parametrize('read', [read_image, read_plane])
+@pytest.mark.parametrize(('way', 'turned'), [(3, lambda x: x[::-1, ::-1]), (6, lambda x: np.rot90(x, -1, (0, 1)))])
+def test_an_image_that_exif_turns_is_turned(tmp_path, read, way, turned):
+    shape = (4, 6, 3) if read is read_image else (4, 6)
+    pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = way
+    found = read(with_exif(tmp_path / 'x.png', pixels, exif))
+    found = found.permute(1, 2, 0) if read is read_image else found[0]
+    assert found.numpy().tolist() == turned(pixels).tolist()
+    deep = with_exif(tmp_path / 'deep.png', pixels.astype(np.uint16), exif) if read is read_plane else None
+    assert deep is None or read(deep)[0].tolist() == turned(pixels).tolist()
+
+
+@pytest.mark.parametrize('value', [0, 9])
+def test_exif_that_makes_no_sense_is_left_alone(tmp_path, value):
+    exif = Image.Exif()
+    exif[0x0112] = value
+    file = with_exif(tmp_path / 'x.png', np.zeros((4, 6, 3), np.uint8), exif)
+    assert read_image(file).shape == (3, 4, 6)
+    with Image.open(file) as image:
+        assert orientation(image) == 1
+
+
+def test_exif_that_can_not_be_read_is_left_alone(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)
+    found = read_image(with_exif(tmp_path / 'x.png', pixels, b'Exif\0\0garbage'))
+    assert torch.equal(found, torch.from_numpy(pixels).permute(2, 0, 1))
+
+
+def test_a_folder_is_no_image(tmp_path):
+    for read in (read_image, read_plane):
+        with pytest.raises(InputError, match='can not be read as an image'):
+            read(tmp_path)
 
 
 def test_an_image_of_more_than_8_bits_is_refused(tmp_path):

@@ -48,6 +48,13 @@ def test_a_sample_is_a_pair_with_the_boxes_of_both(root):
         load(root, split='test', list_file='meta/{split}.txt')
 
 
+def test_lists_may_name_files_and_stems_may_have_dots(root):
+    for folder, suffix in (('Vis', 'png'), ('Ir', 'png'), ('Annotation', 'xml')):
+        (root / folder / f'00003.{suffix}').rename(root / folder / f'night.v3.{suffix}')
+    (root / 'list.txt').write_text('Vis/00007.png\n00002.PNG\nnight.v3\n00007\n')
+    assert load(root, list_file='list.txt').stems == ['00007', '00002', 'night.v3']
+
+
 def test_without_lists_the_splits_divide_all_samples_and_never_change(root):
     with pytest.warns(UserWarning, match='M3FD train in .*: 10 samples, published are 4200'):
         parts = {split: load(root, split=split).stems for split in ('train', 'val', 'test')}

@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
 from registry import DATASETS, InputError, NameNotFound
 from zoo.datasets import PairedYOLO
@@ -91,7 +91,8 @@ def test_batches_list_boxes_and_workers_get_a_copy(root):
 def test_a_stem_that_one_modality_lacks_is_a_sample_without_it(root):
     (root / 'images' / 'infrared' / 'train' / 'a.png').unlink()
     (root / 'images' / 'visible' / 'train' / 'c.png').unlink()
-    data = load(root)
+    with pytest.warns(UserWarning, match=r'1 of 3 samples have no rgb \(c\); 1 of 3 samples have no ir \(a\)\.$'):
+        data = load(root)
     assert data.presence().tolist() == [[True, False], [True, True], [False, True]]
     assert data[0]['present'].tolist() == [True, False]
     assert list(data[0]['inputs']) == ['rgb']
@@ -99,6 +100,24 @@ def test_a_stem_that_one_modality_lacks_is_a_sample_without_it(root):
     only = load(root, modalities='rgb')
     assert only.stems == ['a', 'b']
     assert only.presence().tolist() == [[True], [True]]
+
+
+def test_a_modality_that_no_sample_has_is_an_error(root):
+    for stem in LINES:
+        file = root / 'images' / 'infrared' / 'train' / f'{stem}.png'
+        file.rename(file.with_name(f'{stem}_ir.png'))
+        if stem != 'a':
+            write(root / 'labels' / 'train' / f'{stem}_ir.txt', '')
+    with pytest.raises(InputError, match=r'a_ir\.png: it has no label file a_ir\.txt;.* one sample has one stem'):
+        load(root)
+    shutil.rmtree(root / 'images' / 'infrared')
+    (root / 'images' / 'infrared' / 'train').mkdir(parents=True)
+    for stem in 'bc':
+        (root / 'labels' / 'train' / f'{stem}_ir.txt').unlink()
+    message = r"none of its 3 samples has an image of ir \(files are paired by .*; .* give modalities=\['rgb'\]\."
+    with pytest.raises(InputError, match=message):
+        load(root)
+    assert len(load(root, modalities='rgb')) == 3
 
 
 def test_labels_without_any_image_are_an_error(root):
@@ -120,7 +139,12 @@ def test_an_image_without_label_file_is_an_error_unless_allowed(root):
     assert data[2]['target']['boxes'].shape == (0, 4)
 
 
-@pytest.mark.parametrize('spoil', [lambda p: p.unlink(), lambda p: p.write_bytes(p.read_bytes()[:60])])
+def folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize('spoil', [lambda p: p.unlink(), lambda p: p.write_bytes(p.read_bytes()[:60]), folder])
 def test_an_image_that_can_not_be_read_is_named(root, spoil):
     data = load(root)
     spoil(root / 'images' / 'infrared' / 'train' / 'a.png')
@@ -145,6 +169,7 @@ def test_the_labels_of_one_modality_serve_all(own):
     assert load(own, labels='rgb', modalities='ir')[0]['target']['labels'].tolist() == [0]
 
 
+@pytest.mark.filterwarnings('ignore:.*samples have no')
 def test_each_modality_may_have_its_own_labels(own):
     (own / 'images' / 'visible' / 'train' / 'c.png').unlink()
     (own / 'labels' / 'visible' / 'train' / 'c.txt').unlink()
@@ -186,9 +211,25 @@ def test_a_bad_box_is_an_error_or_dropped_counted_and_said_once(root, line, mess
         warnings.simplefilter('error')
         assert data[0]['target']['labels'].tolist() == [1]
         data[0], data[1]
-    assert data.dropped == {'bad': 1, 'hidden': 0, 'ignored': 0}
+    assert data.dropped == {'bad': 1, 'hidden': 0, 'ignored': 0, 'repeated': 0}
     with pytest.warns(UserWarning, match='PairedYOLO train in .*: boxes left out of all its samples: 1 bad'):
         data[2]
+
+
+@pytest.mark.parametrize('on_bad_box', ['error', 'drop'])
+def test_an_object_that_is_there_twice_counts_once(root, on_bad_box):
+    lines = '1 0.5 0.5 0.25 0.5\n', '0 0.5 0.5 0.25 0.5\n', '1 0.5 0.5 0.25 0.25\n'
+    write(root / 'labels' / 'train' / 'a.txt', ''.join([*lines, *lines[:2]]))
+    data = load(root, on_bad_box=on_bad_box)
+    with pytest.warns(UserWarning, match='left out of all its samples: 2 repeated'):
+        data.check_annotations()
+    assert data[0]['target']['labels'].tolist() == [1, 0, 1]
+
+
+def test_a_bad_line_is_found_before_its_sample_is_read(root):
+    write(root / 'labels' / 'train' / 'c.txt', '0 0.5 0.5\n')
+    with pytest.raises(InputError, match=r'c\.txt:1: expected'):
+        load(root).check_annotations()
 
 
 def test_workers_count_dropped_boxes_together(root):
@@ -248,6 +289,28 @@ def test_colour_files_of_one_channel_become_luma_and_16_bits_stay(root):
     assert np.abs(jpeg[0].numpy().astype(int) - IR).max() <= 3
 
 
+@pytest.mark.parametrize('way', range(1, 9))
+def test_files_that_exif_turns_are_turned_with_the_size_of_their_boxes(root, way):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = way
+    for folder, pixels in (('visible', RGB), ('infrared', IR)):
+        image = Image.fromarray(np.kron(pixels, np.ones((8, 8, *[1] * (pixels.ndim - 2)), np.uint8)))
+        (root / 'images' / folder / 'train' / 'a.png').unlink()
+        image.save(root / 'images' / folder / 'train' / 'a.jpg', quality=100, subsampling=0, exif=exif)
+    data = load(root)
+    target, inputs = data.load_target(0), data[0]['inputs']
+    # the corner that EXIF says to be seen at the top left, of the stored image
+    top, left = {1: (0, 0), 2: (0, -1), 3: (-1, -1), 4: (-1, 0), 5: (0, 0), 6: (-1, 0), 7: (-1, -1), 8: (0, -1)}[way]
+    assert inputs['ir'].shape[1:] == inputs['rgb'].shape[1:] == ((160, 320) if way < 5 else (320, 160))
+    assert (inputs['rgb'][:, 3, 3].float() - torch.tensor(RGB[top, left]).float()).abs().max() <= 4
+    assert abs(float(inputs['ir'][0, 3, 3]) - float(IR[top, left])) <= 4
+    width, height = inputs['ir'].shape[:0:-1]
+    torch.testing.assert_close(
+        target['boxes'][0], torch.tensor([0.375, 0.25, 0.625, 0.75]) * torch.tensor([width, height] * 2)
+    )
+
+
+@pytest.mark.filterwarnings('ignore:.*samples have no')
 def test_any_modalities_of_one_or_three_channels(root):
     save(root / 'images' / 'uv' / 'train' / 'a.png', IR)
     channels = {'ir': 3, 'uv': 1, 'rgb': 3}

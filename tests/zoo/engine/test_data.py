@@ -158,6 +158,14 @@ def test_samples_of_different_shape_are_refused_by_name():
         Collate(['a', 'b'])([sample(a=torch.ones(1, 2, 2)), sample(a=torch.ones(1, 2, 3))])
 
 
+def test_samples_of_8_and_16_bits_are_refused_by_name():
+    message = r"samples of a batch differ in the type of 'a': float32, uint8\. Files of 8 bits \(uint8\) and of 16 bits"
+    with pytest.raises(InputError, match=message):
+        Collate(['a', 'b'])([sample(a=torch.ones(1, 2, 2)), sample(a=torch.ones(1, 2, 2).byte())])
+    batch = Collate(['a', 'b'])([sample(a=torch.ones(1, 2, 2).byte()), sample(b=torch.ones(1, 2, 2))])
+    assert (batch['inputs']['a'].dtype, batch['inputs']['b'].dtype) == (torch.uint8, torch.float32)
+
+
 @pytest.mark.parametrize(
     ('cfg', 'training', 'message'),
     [

@@ -285,10 +285,13 @@ def test_labels_of_its_own_train_the_auxiliary_head_of_a_modality():
 
 def test_the_loss_of_ultralytics_is_times_the_batch():
     host = tiny()
-    batch, mean = (tiny(loss_scale=s)(images(host), target=boxes(), mode='loss') for s in ('batch', 'mean'))
+    batch, mean = (
+        tiny(loss={'type': 'YOLOLoss', 'scale': s})(images(host), target=boxes(), mode='loss')
+        for s in ('batch', 'mean')
+    )
     for k in batch:
         torch.testing.assert_close(batch[k], 4 * mean[k])
-    double = tiny(gains={'box': 15.0})(images(host), target=boxes(), mode='loss')
+    double = tiny(loss={'type': 'YOLOLoss', 'gains': {'box': 15.0}})(images(host), target=boxes(), mode='loss')
     torch.testing.assert_close(double['loss_box'], 2 * batch['loss_box'])
     assert double['loss_cls'] == batch['loss_cls']
 
@@ -372,15 +375,21 @@ def test_padding_leaves_boxes_where_they_are():
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        ({'model': 'yolov8'}, 'has no scale'),
+        ({'model': 'yolov8'}, 'names no scale'),
         ({'num_classes': 0}, 'num_classes must be an integer of at least 1'),
         ({'missing': 'zeros'}, "missing\\) named 'zeros'. Known: mask, zero_input"),
         ({'fusion': ['Mean']}, 'fusion lists 1 blocks, the backbone gives 2 maps'),
-        ({'gains': {'bax': 1}}, "No gain of the loss named 'bax'. Did you mean 'box'"),
-        ({'gains': {'box': -1}}, 'gain box must be a number of at least 0'),
-        ({'loss_scale': 'sum'}, "No loss_scale named 'sum'"),
-        ({'confidence': 1.5}, r'confidence must be in 0\.\.1, got 1\.5'),
-        ({'max_det': 0}, 'max_det must be at least 1'),
+        ({'loss': {'type': 'YOLOLoss', 'gains': {'bax': 1}}}, "No gain of the loss named 'bax'. Did you mean 'box'"),
+        ({'loss': {'type': 'YOLOLoss', 'gains': {'box': -1}}}, 'gain box must be a number of at least 0'),
+        ({'loss': {'type': 'YOLOLoss', 'scale': 'sum'}}, "No scale of the loss named 'sum'"),
+        ({'nms': {'confidence': 1.5}}, r'confidence must be a number in 0\.\.1, got 1\.5'),
+        ({'nms': {'iou': '0.5'}}, r"iou must be a number in 0\.\.1, got '0\.5'"),
+        ({'nms': {'max_det': 2.5}}, 'max_det must be an integer of at least 1'),
+        ({'nms': {'max_dets': 2}}, "no argument 'max_dets'. Did you mean 'max_det'"),
+        ({'in_chans': 0}, 'in_chans of rgb must be an integer of at least 1'),
+        ({'num_classes': True}, 'num_classes must be an integer'),
+        ({'pretrained': True}, 'pretrained is the name of a file of weights.*got True'),
+        ({'pad_to': '16'}, 'pad_to must be a multiple of 16'),
         ({'pad_to': 12}, 'pad_to must be a multiple of 16'),
         ({'in_chans': {'rgb': 3, 'dept': 1}}, 'modality \\(in in_chans\\)'),
     ],
@@ -400,7 +409,7 @@ def test_wrong_arguments_get_one_line(arguments, message):
         (lambda x, t: (x, {**t, 'labels': [torch.full_like(v, 3) for v in t['labels']]}), r'Label 3 .* 0\.\.2'),
         (
             lambda x, t: (x, {**t, 'boxes': [b[:, :3] for b in t['boxes']]}),
-            r'Boxes are \(N, 4\).*got \(1, 3\) and \(1,\)',
+            r'are \(N, 4\).*got \(1, 3\) and \(1,\)',
         ),
         (lambda x, t: (x, {**t, 'labels': [v - 9 for v in t['labels']]}), r'Label -\d .* 0\.\.2'),
         (lambda x, t: ({m: v[..., :60] for m, v in x.items()}, t), r'multiples of 16, got 32x60.*pad_to=16'),
@@ -424,6 +433,27 @@ def test_plugins_that_need_branches_or_auxiliary_heads_say_so():
     for plugin in (MWAM(mode='loss'), OGMGE()):
         with pytest.raises(InputError, match=r"needs 'unimodal'.*it would with aux_heads=True"):
             tiny().plug(plugin)
+
+
+def test_labels_are_whole_numbers_and_predictions_raw():
+    host = tiny()
+    target = boxes()
+    with pytest.raises(InputError, match=r'int64, got .*float32'):
+        host(images(host), target={**target, 'labels': [k + 0.5 for k in target['labels']]}, mode='loss')
+    batch = host.eval().make_batch(images(host), target=target)
+    outputs = host.run(batch)
+    with pytest.raises(InputError, match='takes raw predictions'):
+        host.true_class_probability(outputs.prediction, batch)
+    assert host.true_class_probability(outputs.extras['raw'], batch).isnan().tolist() == [False, False, True, False]
+
+
+@pytest.mark.parametrize('dtype', [torch.float64, torch.bfloat16])
+def test_other_precisions_predict(dtype):
+    host = stirred(tiny()).to(dtype).eval()
+    with torch.no_grad():
+        found = host({m: x.to(dtype) for m, x in images(host).items()})
+    assert found.dtype == torch.float32
+    assert found.isfinite().all()
 
 
 # ---- what a host has to bear
@@ -519,7 +549,7 @@ def test_it_learns_and_the_better_sensor_alone_does_best():
     """About a minute: one seed, from scratch, rectangles that the infrared shows best."""
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(1)
-    host = TwoStreamYOLO(PAIR, 2, in_chans={'rgb': 3, 'ir': 1}, loss_scale='mean')
+    host = TwoStreamYOLO(PAIR, 2, in_chans={'rgb': 3, 'ir': 1}, loss={'type': 'YOLOLoss', 'scale': 'mean'})
     optimizer = torch.optim.AdamW(host.parameters(), lr=2e-3)
     first = None
     for step in range(200):

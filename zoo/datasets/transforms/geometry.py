@@ -28,7 +28,8 @@ class Geometry:
     """Base of the transforms that move pixels: a subclass draws one function and all tensors go through it.
 
     Images are interpolated bilinearly, masks take the nearest pixel, boxes are clipped to the image and dropped with
-    less than one pixel left, the sets in ``'own'`` like the others. A target that is a class stays.
+    less than one pixel left (those that are only resized: with no area), the sets in ``'own'`` like the others. A
+    target that is a class stays.
     """
 
     any_sizes = False  # True: the modalities and the mask may enter with different sizes
@@ -74,6 +75,11 @@ class Geometry:
 def at_least_a_pixel(moved: Tensor, clipped: Tensor) -> Tensor:
     """Which boxes (N, 4) have a pixel left in both directions."""
     return (clipped[:, 2:] - clipped[:, :2] >= 1).all(1)
+
+
+def any_area(moved: Tensor, clipped: Tensor) -> Tensor:
+    """Which boxes (N, 4) have an area: objects that are only resized are all there, however small they get."""
+    return (clipped[:, 2:] > clipped[:, :2]).all(1)
 
 
 def move_target(target: Any, move: Move, size: tuple[int, int], keep: Keep = at_least_a_pixel) -> Any:
@@ -139,6 +145,9 @@ class Resize(Geometry):
 
     def draw(self, height: int, width: int) -> Move:
         return partial(_resize, size=self.size)
+
+    def keep(self, moved: Tensor, clipped: Tensor) -> Tensor:
+        return any_area(moved, clipped)
 
     def __call__(self, sample: Sample) -> Sample:
         """See `Geometry`.

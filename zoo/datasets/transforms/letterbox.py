@@ -10,7 +10,7 @@ from torchvision import tv_tensors
 from registry import TRANSFORMS
 
 from ..base import image_size
-from .geometry import Geometry, Move, names_of
+from .geometry import Geometry, Move, any_area, names_of
 from .pixels import Fill, canvas_like, check_fill, fill_value, mask_fill, resize
 
 
@@ -116,3 +116,6 @@ class LetterBox(Geometry):
 
     def move_input(self, move: Move, modality: str, x: Tensor) -> Tensor:
         return move(self.wrap(modality, x), fill_value(self.fill, modality, [x]))
+
+    def keep(self, moved: Tensor, clipped: Tensor) -> Tensor:
+        return any_area(moved, clipped)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from registry import TRANSFORMS, InputError
 
-from ..base import Mixing, Sample, image_size
+from ..base import Mixing, Sample, check_types, image_size
 from .draws import number, probability, uniform
 from .geometry import goes_with_boxes, is_mask, move_target, names_of
 from .letterbox import LetterBox, Place, Placement, fitted
@@ -24,7 +24,8 @@ class Mosaic(Mixing):
     Each keeps its aspect ratio and is resized to the largest that fits into ``size``, the sample itself above and to
     the left. The point is drawn from the middle half of the canvas in both directions and is the same for all
     modalities. `RandomAffine` with the same ``size`` then cuts the size out, as in Ultralytics' YOLO. Without mixing
-    (``p``, ``stop_epoch``) the sample is put into ``size`` by `LetterBox`.
+    (``p``, ``stop_epoch``, or samples that turn out to share no modality) the sample is put into ``size`` by
+    `LetterBox`.
 
     Args:
         size: Height and width, or one number for both.
@@ -36,7 +37,7 @@ class Mosaic(Mixing):
 
     Raises:
         InputError: An argument out of its range; later a target that is a class, which four samples do not share, or
-            samples without a modality in common.
+            images of one modality that differ in their type.
     """
 
     def __init__(
@@ -58,6 +59,8 @@ class Mosaic(Mixing):
         y, x = (int(uniform((side / 2, 3 * side / 2))) for side in self.size)
         parts = [sample, partner(), partner(), partner()]
         shared, present = common(parts, 'Mosaic')
+        if not shared:
+            return self.alone(sample)
         sizes = [tuple(p['inputs'][shared[0]].shape[-2:]) for p in parts]
         places = []
         for i, size in enumerate(sizes):
@@ -82,7 +85,7 @@ class MixUp(Mixing):
     """A weighted mean of two samples of one size (Zhang et al., ICLR 2018), with the boxes of both.
 
     Partner and weight are the same for all modalities. The weight is drawn from a beta distribution; labels are not
-    weighted, as in Ultralytics' YOLO.
+    weighted, as in Ultralytics' YOLO. A sample that turns out to share no modality with its partner stays alone.
 
     Args:
         p: The probability.
@@ -90,8 +93,7 @@ class MixUp(Mixing):
         stop_epoch: From this epoch on, counted from 0, nothing is mixed. None: never.
 
     Raises:
-        InputError: An argument out of its range; later a target other than boxes, images of two sizes, or samples
-            without a modality in common.
+        InputError: An argument out of its range; later a target other than boxes, or images of two sizes or types.
     """
 
     def __init__(self, p: float = 0.0, alpha: float = 32.0, stop_epoch: int | None = None) -> None:
@@ -104,6 +106,8 @@ class MixUp(Mixing):
         weight = torch.distributions.Beta(self.alpha, self.alpha).sample().item()
         parts = [sample, partner()]
         shared, present = common(parts, 'MixUp')
+        if not shared:
+            return sample
         sizes = {tuple(p['inputs'][m].shape[-2:]) for p in parts for m in shared}
         if len(sizes) > 1:
             raise InputError(
@@ -117,17 +121,16 @@ class MixUp(Mixing):
 def common(parts: Sequence[Sample], owner: str) -> tuple[list[str], Tensor]:
     """The modalities of which all parts have an image, and the ``present`` (M,) of what is made of them.
 
+    There is none where parts with one `presence` had images that can not be read.
+
     Raises:
-        InputError: There is none.
+        InputError: The images of one differ in their type.
     """
     shared = [m for m in parts[0]['inputs'] if all(m in p['inputs'] for p in parts)]
     present = torch.stack([torch.as_tensor(p['present']) for p in parts]).all(0)
-    if not shared or not present.any():
-        raise InputError(
-            f'{owner}: the samples to mix have no modality in common. Transforms that drop modalities come after it, '
-            'and presence() of the data set says which sample has which.'
-        )
-    return shared, present
+    for m in shared:
+        check_types([p['inputs'][m] for p in parts], m, f'{owner}: the samples to mix')
+    return (shared if present.any() else []), present
 
 
 def joined(targets: Sequence[Any], owner: str) -> Any:

@@ -62,7 +62,7 @@ class RandomHSV:
         shift_hue: ``h`` is added to the hue instead, as a share of the full circle in -1..1.
 
     Raises:
-        InputError: Factors that are no such pair.
+        InputError: Factors that are no such pair; later an image that is not of three uint8 channels.
     """
 
     def __init__(
@@ -86,7 +86,11 @@ class RandomHSV:
         for m in self.modalities:
             if m in inputs:
                 h, s, v = (uniform(x) for x in self.limits)
-                inputs[m] = scale_hsv(inputs[m], [1, s, v], h) if self.shift_hue else scale_hsv(inputs[m], [h, s, v])
+                factors, shift = ([1, s, v], h) if self.shift_hue else ([h, s, v], 0.0)
+                try:
+                    inputs[m] = scale_hsv(inputs[m], factors, shift)
+                except InputError as error:
+                    raise InputError(f'RandomHSV of {m}: {error}') from None
         return {**sample, 'inputs': inputs}
 
 

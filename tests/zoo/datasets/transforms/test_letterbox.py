@@ -7,7 +7,7 @@ from PIL import Image
 
 from registry import TRANSFORMS, InputError
 from zoo.datasets import IGNORE
-from zoo.datasets.transforms import LetterBox
+from zoo.datasets.transforms import LetterBox, Resize
 from zoo.datasets.transforms.letterbox import Place, Placement
 
 
@@ -80,18 +80,27 @@ def test_no_box_and_a_box_of_one_pixel_pass(boxes):
     assert moved['labels'].shape == (len(boxes),)
 
 
-def test_label_sets_of_single_modalities_move_and_are_filtered_each_by_itself():
+def test_label_sets_of_single_modalities_move_each_by_itself():
     def boxes(*rows):
         return {'boxes': torch.tensor(rows, dtype=torch.float32).view(-1, 4), 'labels': torch.arange(len(rows))}
 
     target = {**boxes([0, 0, 36, 20]), 'own': {'rgb': boxes([4, 4, 5, 5], [8, 8, 20, 16]), 'ir': boxes()}, 'note': 'x'}
     moved = LetterBox((10, 40))(sample(target=target))['target']  # half the size, 11 pixels to the left
     assert moved['boxes'].tolist() == [[11, 0, 29, 10]]
-    assert moved['own']['rgb']['boxes'].tolist() == [[15, 4, 21, 8]]
-    assert moved['own']['rgb']['labels'].tolist() == [1]
+    assert moved['own']['rgb']['boxes'].tolist() == [[13, 2, 13.5, 2.5], [15, 4, 21, 8]]
+    assert moved['own']['rgb']['labels'].tolist() == [0, 1]
     assert moved['own']['ir']['boxes'].shape == (0, 4)
     assert moved['note'] == 'x'
     assert len(target['own']['rgb']['boxes']) == 2
+
+
+@pytest.mark.parametrize('resize', [LetterBox((10, 18)), Resize((5, 9))])
+def test_objects_that_get_smaller_than_a_pixel_stay(resize):
+    box = torch.tensor([[3.0, 5, 4, 6]])
+    factor = resize.size[0] / 20
+    target = resize(sample(target={'boxes': box, 'labels': torch.tensor([2])}))['target']
+    torch.testing.assert_close(target['boxes'], box * factor)
+    assert target['labels'].tolist() == [2]
 
 
 def test_colour_is_filled_with_grey_and_other_images_with_their_mean():

@@ -197,8 +197,22 @@ def test_a_modality_is_present_only_if_all_parts_have_it(mixing):
     mixed = mixing.mix(part(True, True), from_list(*[part(False, True)] * 3), 0)
     assert list(mixed['inputs']) == ['ir']
     assert mixed['present'].tolist() == [False, True]
-    with pytest.raises(InputError, match='the samples to mix have no modality in common'):
-        mixing.mix(part(True, False), from_list(*[part(False, True)] * 3), 0)
+    left = part(True, False)
+    alone = mixing.mix(left, from_list(*[part(False, True)] * 3), 0)  # images that turned out to be unreadable
+    assert alone['present'].tolist() == [True, False]
+    assert torch.equal(alone['inputs']['rgb'], left['inputs']['rgb'])
+
+
+@pytest.mark.parametrize('mixing', [Mosaic((20, 30)), MixUp(p=1)])
+def test_images_of_8_and_16_bits_do_not_mix(mixing):
+    eight = flat(9)
+    eight['inputs']['ir'] = eight['inputs']['ir'].byte()
+    message = (
+        rf"{type(mixing).__name__}: the samples to mix differ in the type of 'ir': float32, uint8\. Files of 8 bits"
+    )
+    with pytest.raises(InputError, match=message) as error:
+        mixing.mix(eight, from_list(*[flat(9)] * 3), 0)
+    assert '\n' not in str(error.value)
 
 
 def test_partners_have_the_same_modalities_and_are_drawn_uniformly():

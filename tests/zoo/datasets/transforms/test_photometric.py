@@ -152,5 +152,5 @@ def test_wrong_arguments_are_refused(config, message):
 
 @pytest.mark.parametrize('x', [torch.rand(3, 4, 5), torch.zeros(1, 4, 5, dtype=torch.uint8)])
 def test_an_image_without_8_bit_colours_is_refused(x):
-    with pytest.raises(InputError, match=r'Expected a colour image of uint8 \(3, H, W\), got torch'):
-        RandomHSV()({'inputs': {'rgb': x}})
+    with pytest.raises(InputError, match=r'RandomHSV of ir: Expected a colour image of uint8 \(3, H, W\), got torch'):
+        RandomHSV(modalities='ir')({'inputs': {'ir': x}})
