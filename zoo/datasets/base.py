@@ -57,6 +57,7 @@ class MultimodalDataset(Dataset):
     Attributes:
         all_modalities: What the data set can deliver; the class says it.
         all_channels: Modality to number of channels; the class says it.
+        spatial_dims: 2 for images; 3 for volumes, whose inputs are (C, D, H, W) and masks (D, H, W).
         modalities: What this instance delivers; the columns of ``present`` in this order.
         channels: Modality to number of channels, of ``modalities`` only.
         classes: The names of the classes; their number is ``num_classes``.
@@ -75,6 +76,7 @@ class MultimodalDataset(Dataset):
 
     all_modalities: ClassVar[tuple[str, ...]] = ()
     all_channels: ClassVar[dict[str, int]] = {}
+    spatial_dims: ClassVar[int] = 2
     classes: tuple[str, ...] = ()
     epoch: int = 0
 
@@ -158,7 +160,11 @@ class MultimodalDataset(Dataset):
         name = f'Counting labels of {type(self).__name__}'
         for index in track(range(len(self)), name, transient=True, disable=len(self) <= MANY):
             target = self.load_target(index)
-            if not isinstance(target, Tensor) or target.ndim not in (0, 2) or target.is_floating_point():
+            if (
+                not isinstance(target, Tensor)
+                or target.ndim not in (0, self.spatial_dims)
+                or target.is_floating_point()
+            ):
                 raise InputError(f'{self.source(index)}: only classes and masks can be counted, not {type(target)}.')
             self._check_target(target, tuple(target.shape), self.source(index))
             here = torch.bincount(target.flatten(), minlength=self.num_classes)[: self.num_classes]  # without IGNORE
@@ -262,13 +268,16 @@ class MultimodalDataset(Dataset):
                 the others; NaN or Inf in it; a label out of range; a mask or boxes that do not fit the image, unless
                 ``info['mask_size']`` says the size of the mask.
         """
-        size = check_inputs(sample['inputs'], sample['present'], self.modalities, source, self.channels)
+        size = check_inputs(
+            sample['inputs'], sample['present'], self.modalities, source, self.channels, self.spatial_dims
+        )
         self._check_target(sample.get('target'), size, source, sample.get('info', {}).get('mask_size'))
 
     def _check_target(
         self, target: Any, size: tuple[int, ...], source: str, mask_size: tuple[int, ...] | None = None
     ) -> None:
-        if isinstance(target, Tensor) and target.ndim == 2 and tuple(target.shape) not in (size, mask_size):
+        mask = isinstance(target, Tensor) and target.ndim >= 2
+        if mask and tuple(target.shape) not in (size, mask_size):
             raise InputError(f'{source}: the mask has the size {tuple(target.shape)}, its image {size}.')
         if isinstance(target, Mapping) and 'boxes' in target:
             check_boxes(target, size, source)
@@ -279,7 +288,7 @@ class MultimodalDataset(Dataset):
         if not isinstance(target, Tensor) or target.is_floating_point() or not self.classes or not target.numel():
             return
         low, high = (v.item() for v in torch.aminmax(target))
-        if high >= self.num_classes and target.ndim == 2:
+        if high >= self.num_classes and mask:
             high = int(torch.where(target == IGNORE, 0, target).max())
         if low < 0 or high >= self.num_classes:
             wrong = low if low < 0 else high
@@ -292,6 +301,7 @@ def check_inputs(
     modalities: Sequence[str],
     source: str,
     channels: Mapping[str, int] | None = None,
+    spatial_dims: int = 2,
 ) -> tuple[int, ...]:
     """Refuse inputs that no host could use; returns the size (H, W, ...) that all present ones share.
 
@@ -301,6 +311,7 @@ def check_inputs(
         modalities: The names of the columns of ``present``.
         source: What the message begins with.
         channels: What C must be.
+        spatial_dims: 2 for images (C, H, W), 3 for volumes (C, D, H, W); not looked at where ``channels`` is None.
 
     Raises:
         InputError: See `MultimodalDataset.check_sample`.
@@ -313,8 +324,8 @@ def check_inputs(
         x = inputs.get(modality)
         if x is None:
             raise InputError(f'{source}: {modality} is marked as present but has no tensor.')
-        if channels is not None and (x.ndim != 3 or x.shape[0] != channels[modality] or 0 in x.shape):
-            expected = f'({channels[modality]}, H, W)'
+        if channels is not None and (x.ndim != 1 + spatial_dims or x.shape[0] != channels[modality] or 0 in x.shape):
+            expected = f'({channels[modality]}, {", ".join("DHW"[-spatial_dims:])})'
             raise InputError(f'{source}: {modality} has the shape {tuple(x.shape)}, expected {expected}.')
         # the sum is the cheap test; a large but finite image may overflow it
         if x.is_floating_point() and not x.sum().isfinite() and (bad := (~x.isfinite()).sum().item()):

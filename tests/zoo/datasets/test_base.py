@@ -302,3 +302,45 @@ def test_files_of_other_numbers_of_channels_are_refused(tmp_path):
 
     with pytest.raises(InputError, match=r'x\.png: Stack can not read single files of rgb \(4 channels\)'):
         Stack.read_input('rgb', tmp_path / 'x.png')
+
+
+class Volumes(MultimodalDataset):
+    """Two volumes of one modality with masks."""
+
+    all_modalities = ('flair',)
+    all_channels: ClassVar[dict[str, int]] = {'flair': 1}
+    spatial_dims = 3
+    classes = ('background', 'tumour')
+
+    def __init__(self, shape=(1, 3, 4, 5), mask=(3, 4, 5), label=1, **arguments):
+        super().__init__(**arguments)
+        self.shape, self.mask, self.label = shape, mask, label
+
+    def __len__(self):
+        return 2
+
+    def load(self, index):
+        target = torch.zeros(self.mask, dtype=torch.int64)
+        target.view(-1)[:2] = torch.tensor([IGNORE, self.label])
+        return {'inputs': {'flair': torch.zeros(self.shape)}, 'present': torch.tensor([True]), 'target': target}
+
+
+def test_volumes_are_delivered_and_counted():
+    data = Volumes()
+    assert data[1]['inputs']['flair'].shape == (1, 3, 4, 5)
+    pixels, of_images = data.label_counts()
+    assert pixels.tolist() == [2 * 58, 2]
+    assert of_images.tolist() == [120, 120]
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        ({'shape': (1, 4, 5), 'mask': (4, 5)}, r'flair has the shape \(1, 4, 5\), expected \(1, D, H, W\)'),
+        ({'mask': (3, 4, 6)}, r'the mask has the size \(3, 4, 6\), its image \(3, 4, 5\)'),
+        ({'label': 2}, r'label 2 is out of range, expected 0\.\.1'),
+    ],
+)
+def test_volumes_that_do_not_fit_are_refused(arguments, message):
+    with pytest.raises(InputError, match=message):
+        Volumes(**arguments)[0]
