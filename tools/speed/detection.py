@@ -53,7 +53,7 @@ def measure_streams(
     Returns:
         Rows for training, evaluation, and the multiply-accumulates of the second.
     """
-    repeats = repeats or (7 if device == 'cpu' else 30)
+    repeats = repeats or (15 if device == 'cpu' else 30)
     data = scenes(batch * (1 if device == 'cpu' else 8), size, device)
     one, two = detector('rgb').to(device), detector('rgb', 'ir').to(device)
     inputs = two.data_preprocessor(data)['inputs']
@@ -212,6 +212,7 @@ def measure_parts(
         step()
         laps.lap('step')
         step.in_parts(laps)
+        laps.lap('between')  # what the step kept goes
         flatten(target['boxes'], target['labels'], pixels)
         laps.lap('(of the loss: making its targets of lists)')
         host.labelled(target)

@@ -1,5 +1,6 @@
 """A moving average of the weights, which validation and tests see."""
 
+import math
 from typing import Any
 
 import torch
@@ -16,8 +17,8 @@ class WarmupEMA(BaseAveragedModel):
     """An exponential moving average that follows closely at first: the weight of the newest parameters after step t,
     from 1, is ``momentum + (1 - momentum) * exp(-t / gamma)`` (ultralytics' and YOLOX's schedule).
 
-    Buffers of floating point numbers are averaged too, others copied. Nothing waits for the device, and all parameters
-    go through a few kernels.
+    Buffers of floating point numbers are averaged too, others copied. All parameters go through one kernel, and nothing
+    waits for the device after the first step.
 
     Args:
         model: Whose parameters.
@@ -28,18 +29,22 @@ class WarmupEMA(BaseAveragedModel):
     def __init__(self, model: nn.Module, momentum: float = 1e-4, gamma: float = 2000) -> None:
         super().__init__(model, update_buffers=True)
         self.momentum, self.gamma = momentum, gamma
+        self._count: int | None = None  # what `steps` holds, once it has been read
+
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """See `torch.nn.Module`."""
+        self._count = None
+        return super().load_state_dict(*args, **kwargs)
 
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
         """Take the parameters of this step in."""
+        self._count = 1 + (int(self.steps) if self._count is None else self._count)
         self.steps += 1
-        weight = self.momentum + (1 - self.momentum) * torch.exp(-self.steps / self.gamma)
+        weight = self.momentum + (1 - self.momentum) * math.exp(-self._count / self.gamma)
         old, new = self.module.state_dict(), model.state_dict()
         floats = [k for k, v in old.items() if isinstance(v, torch.Tensor) and v.is_floating_point()]
-        averaged = [old[k] for k in floats]
-        change = torch._foreach_sub([new[k] for k in floats], averaged)
-        torch._foreach_mul_(change, weight)
-        torch._foreach_add_(averaged, change)
+        torch._foreach_lerp_([old[k] for k in floats], [new[k] for k in floats], weight)
         for k, v in old.items():
             if isinstance(v, torch.Tensor) and not v.is_floating_point():
                 v.copy_(new[k])

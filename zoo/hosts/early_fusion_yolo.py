@@ -57,6 +57,7 @@ class EarlyFusionYOLO(YOLOHost):
         if pretrained:
             load_backbone(self.backbone, weights_file(pretrained), channels)
             self.load_head(pretrained)
+        self.to(memory_format=torch.channels_last)
 
     def encode(self, batch: Batch) -> dict[str, Tensor]:
         """{modality: (B, C, H, W)}: the images themselves, zero where absent."""

@@ -113,6 +113,7 @@ class TwoStreamYOLO(YOLOHost):
             for m, backbone in self.backbones.items():
                 load_backbone(backbone, weights_file(files[m]), self.in_chans[m])
             self.load_head(files[self.modalities[0]])
+        self.to(memory_format=torch.channels_last)
 
     def _build_aux(self, backbone: YOLOBackbone) -> YOLOAuxiliaryHead:
         strides = self.head.strides
