@@ -1,6 +1,7 @@
 # `make demo` and `make test` need nothing but Python 3.10+ and make: they set up .venv first if need be.
 PYTHON ?= python3
 VENV ?= .venv
+WORKERS ?= 2
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
@@ -28,7 +29,7 @@ demo: $(READY)
 	$(BIN)/python tools/train.py configs/late_fusion/r18_digitscenes_mwam.py --work-dir work_dirs/demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -m 'not slow and not gpu'
+	$(BIN)/python -m pytest -n $(WORKERS) -m 'not slow and not gpu'
 
 test-all: $(READY)
 	$(BIN)/python -m pytest
