@@ -130,7 +130,8 @@ def plugged_cases() -> list[Case]:
     for plugin in ours(PLUGINS):
         hosts, fusions = set(), set()
         for case in bare:
-            if case.host in hosts and case.fusion in fusions:
+            blind = getattr(recipe(plugin), 'BLIND', False)
+            if case.host in hosts and (blind or case.fusion in fusions):
                 continue
             count = 1 if case.host in hosts else len(getattr(recipe(plugin), 'VARIANTS', [{}]))
             hosts.add(case.host)

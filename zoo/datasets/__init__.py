@@ -2,6 +2,8 @@
 
 from . import transforms
 from .base import IGNORE, MultimodalDataset, Sample, check_inputs
+from .brain_phantoms import BrainPhantoms
+from .brats import BraTS
 from .casia_surf import CASIASURF
 from .digit_scenes import DigitScenes
 from .drone_vehicle import DroneVehicle
@@ -20,6 +22,8 @@ __all__ = [
     'LLVIP',
     'M3FD',
     'SUNRGBD',
+    'BraTS',
+    'BrainPhantoms',
     'DigitScenes',
     'DroneVehicle',
     'FLIRAligned',

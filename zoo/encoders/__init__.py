@@ -1,7 +1,8 @@
 """Encoders: one modality -> features."""
 
 from .resnet_nbt1d import ResNetNBt1D
+from .resnet_se_stem import ResNetSEStem
 from .timm_encoder import TimmEncoder, TimmPyramid
 from .yolo_backbone import YOLOBackbone
 
-__all__ = ['ResNetNBt1D', 'TimmEncoder', 'TimmPyramid', 'YOLOBackbone']
+__all__ = ['ResNetNBt1D', 'ResNetSEStem', 'TimmEncoder', 'TimmPyramid', 'YOLOBackbone']

@@ -4,6 +4,21 @@ from .early_fusion_yolo import EarlyFusionYOLO
 from .encoder_decoder import EncoderDecoder
 from .esanet import ESANet, ESANetMD
 from .late_fusion import LateFusion
+from .mmanet import MMANet
+from .mmformer import MMFormer
+from .rfnet import RFNet
+from .sfmd import SFMD
 from .two_stream_yolo import TwoStreamYOLO
 
-__all__ = ['ESANet', 'ESANetMD', 'EarlyFusionYOLO', 'EncoderDecoder', 'LateFusion', 'TwoStreamYOLO']
+__all__ = [
+    'SFMD',
+    'ESANet',
+    'ESANetMD',
+    'EarlyFusionYOLO',
+    'EncoderDecoder',
+    'LateFusion',
+    'MMANet',
+    'MMFormer',
+    'RFNet',
+    'TwoStreamYOLO',
+]

@@ -4,9 +4,10 @@ A loss takes (prediction, target), that of detectors (raw predictions, boxes, la
 has a ``reduction``; one of a set, as Dice is, has none.
 """
 
+from .dice_wce import DiceWCE
 from .foreign import ForeignLoss
 from .torch_losses import BCEWithLogitsLoss, CrossEntropyLoss, MSELoss
 from .weighted_sum import WeightedSum
 from .yolo_loss import YOLOLoss
 
-__all__ = ['BCEWithLogitsLoss', 'CrossEntropyLoss', 'ForeignLoss', 'MSELoss', 'WeightedSum', 'YOLOLoss']
+__all__ = ['BCEWithLogitsLoss', 'CrossEntropyLoss', 'DiceWCE', 'ForeignLoss', 'MSELoss', 'WeightedSum', 'YOLOLoss']

@@ -3,15 +3,19 @@
 from .accuracy import Accuracy
 from .collapse import performance_collapse_rate
 from .distributed import all_reduce_sum
+from .face_anti_spoofing import FaceAntiSpoofing
 from .matching import match_detections
 from .mean_ap import MeanAP
+from .mean_dice import MeanDice
 from .mean_iou import MeanIoU, class_map
 from .metric import Curves, Metric
 
 __all__ = [
     'Accuracy',
     'Curves',
+    'FaceAntiSpoofing',
     'MeanAP',
+    'MeanDice',
     'MeanIoU',
     'Metric',
     'all_reduce_sum',

@@ -141,4 +141,4 @@ def class_map(logits: Tensor, size: Sequence[int] | None = None) -> Tensor:
 
 
 def _resize(logits: Tensor, size: Sequence[int]) -> Tensor:
-    return F.interpolate(logits, tuple(size), mode='bilinear', align_corners=False)
+    return F.interpolate(logits, tuple(size), mode='bilinear' if len(size) == 2 else 'trilinear', align_corners=False)

@@ -38,8 +38,12 @@ def drawer(task: str) -> Callable[[Drawer], Drawer]:
 
 @drawer('segmentation')
 def segmentation(scene: Scene, prediction: Tensor | None) -> Panel:
-    """Logits (K, h, w), resized to the scene's own size, or its mask (H, W), in the classes' colours over a picture."""
-    target = scene.target
+    """Logits (K, h, w), resized to the scene's own size, or its mask (H, W), in the classes' colours over a picture.
+
+    Of volumes, (K, d, h, w) and (D, H, W), the middle slice, which `as_planes` shows of the inputs as well.
+    """
+    target = middle_slice(scene.target, planes=2)
+    prediction = middle_slice(prediction, planes=3)
     labels = target if prediction is None else class_map(prediction[None], scene.size)[0].cpu()
     note, colour = '', GREY
     if prediction is not None and target is not None:
@@ -48,6 +52,18 @@ def segmentation(scene: Scene, prediction: Tensor | None) -> Panel:
         note = f'{100 * right:.1f} % of the pixels right' if known.any() else ''
     image, classes = overlay(base_picture(scene), labels.numpy(), scene)
     return Panel('', image, note, colour, classes)
+
+
+def middle_slice(x: Tensor | None, planes: int) -> Tensor | None:
+    """The middle slice along the third dimension from the end, of a tensor with one more than ``planes`` dimensions;
+    anything else as it is.
+
+    >>> import torch
+    >>> middle_slice(torch.arange(5)[:, None, None].expand(5, 2, 3), planes=2)
+    tensor([[2, 2, 2],
+            [2, 2, 2]])
+    """
+    return x if x is None or x.ndim == planes else x.select(-3, x.shape[-3] // 2)
 
 
 def overlay(base: Image.Image, labels: np.ndarray, scene: Scene) -> tuple[Image.Image, frozenset[int]]:

@@ -31,3 +31,9 @@ def test_arrays_and_tensors_keep_their_type():
 def test_a_complete_score_that_is_not_above_zero_is_refused(full):
     with pytest.raises(InputError, match='complete score above 0'):
         performance_collapse_rate(full, 0.5)
+
+
+def test_the_published_averages_of_rfnet_come_out():
+    rows = [85.07, 74.95, 71.98, 85.16, 86.91, 78.48, 88.08, 86.94, 88.70, 88.46, 89.36, 89.74, 89.44, 87.74, 90.14]
+    assert np.mean(rows) == pytest.approx(85.41, abs=0.005)
+    assert np.mean(performance_collapse_rate(rows[-1], np.array(rows[:-1]))) == pytest.approx(5.62, abs=0.005)

@@ -6,10 +6,12 @@ from .geometry import Geometry, RandomCrop, RandomFlip, RandomResize, RandomRota
 from .letterbox import LetterBox
 from .mixing import Mixing, MixUp, Mosaic
 from .photometric import RandomGain, RandomHSV, scale_hsv
+from .volume import IntensityShift, VolumeCrop, VolumeFlip, VolumeGeometry, VolumeRotation, rotate_volume, volume_size
 
 __all__ = [
     'FrequencyFilter',
     'Geometry',
+    'IntensityShift',
     'LetterBox',
     'MixUp',
     'Mixing',
@@ -22,6 +24,12 @@ __all__ = [
     'RandomResize',
     'RandomRotation',
     'Resize',
+    'VolumeCrop',
+    'VolumeFlip',
+    'VolumeGeometry',
+    'VolumeRotation',
     'frequency_filter',
+    'rotate_volume',
     'scale_hsv',
+    'volume_size',
 ]
