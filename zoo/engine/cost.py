@@ -112,9 +112,9 @@ def input_shapes(cfg: Mapping[str, Any], host: MultimodalHost) -> Shapes | None:
     """The shape of one sample of each modality as the test data deliver it, from the config alone.
 
     The size is that of the last transform that gives one (`Resize`, `RandomCrop`, `LetterBox`, `RandomAffine`), else
-    the argument ``size`` of the data set, else this argument's default, else the class's attribute ``size``: one number
-    for height and width, a sequence (H, W) or (D, H, W), or a mapping of one of these for each modality. Channels are
-    ``host.in_chans``, else the data set's ``all_channels``.
+    the argument ``size`` of the data set, else this argument's default, else the class's attribute ``size``, else the
+    host's sliding window: one number for all sides, a sequence (H, W) or (D, H, W), or a mapping of one of these for
+    each modality. Channels are ``host.in_chans``, else the data set's ``all_channels``.
 
     Returns:
         Modality to [C, H, W] or [C, D, H, W]; None where the config does not say it.
@@ -126,7 +126,8 @@ def input_shapes(cfg: Mapping[str, Any], host: MultimodalHost) -> Shapes | None:
     if (dataset := _test_data(cfg)) is None:
         return None
     cls = DATASETS.find(dataset.get('type', ''))
-    size = _delivered_size(dataset, cls)
+    if (size := _delivered_size(dataset, cls)) is None:
+        size = getattr(host, 'window', None)
     channels = getattr(host, 'in_chans', None) or getattr(cls, 'all_channels', {})
     shapes = {}
     for m in host.modalities:
@@ -134,7 +135,7 @@ def input_shapes(cfg: Mapping[str, Any], host: MultimodalHost) -> Shapes | None:
         c = channels.get(m) if isinstance(channels, Mapping) else channels
         if own is None or c is None:
             return None
-        sides = [own, own] if isinstance(own, int) else own
+        sides = [own] * getattr(cls, 'spatial_dims', 2) if isinstance(own, int) else own
         if not isinstance(sides, Sequence) or not all(isinstance(s, int) and s > 0 for s in sides):
             raise InputError(f'The size of {m} must be a whole number above 0 or a sequence of these, got {own!r}.')
         shapes[m] = [c, *sides]

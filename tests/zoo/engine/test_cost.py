@@ -253,3 +253,14 @@ def test_a_size_that_the_config_does_not_tell_leaves_the_parameters(dataset):
 def test_mistakes_name_what_was_meant(cfg, error, message):
     with pytest.raises(error, match=message):
         host_cost(cfg)
+
+
+def test_volumes_take_the_size_of_the_data_or_the_hosts_window():
+    model = dict(type='RFNet', modalities=['flair', 't1'], num_classes=4, widths=(4, 8), pad_to=2, window=(8, 12, 16))
+    phantoms = dict(dataset=dict(type='BrainPhantoms', size=16))
+    cost = host_cost(Config({'model': model, 'test_dataloader': phantoms, 'test_evaluator': 'MeanDice'}))
+    assert cost.input == {'flair': [1, 16, 16, 16], 't1': [1, 16, 16, 16]}
+    brats = dict(dataset=dict(type='BraTS', root='nowhere'))
+    cost = host_cost(Config({'model': model, 'test_dataloader': brats, 'test_evaluator': 'MeanDice'}))
+    assert cost.input == {'flair': [1, 8, 12, 16], 't1': [1, 8, 12, 16]}
+    assert cost.macs > 0

@@ -1,0 +1,9 @@
+"""RFNet on BraTS 2020 with random subsets of the sequences; absent ones are in no loss (docs/volumes.md)."""
+
+_base_ = [
+    '../_base_/datasets/brats.py',
+    '../_base_/hosts/rfnet.py',
+    '../_base_/schedules/adam_poly_300e.py',
+    '../_base_/runtime/default.py',
+]
+plugins = [dict(type='ModalityDropout', mode='subsets')]
