@@ -400,7 +400,8 @@ class MultimodalHost(BaseModel):
         return features
 
     def _encoded(self, batch: Batch) -> Features:
-        return Features.of(self.encode(batch), self._size(batch), batch.present)
+        encoded = batch.available if self.encode_on == 'all' else batch.present
+        return Features.of(self.encode(batch), self._size(batch), encoded)
 
     def _size(self, batch: Batch) -> tuple[int, ...]:
         return tuple(batch.inputs[self.modalities[0]].shape[2:])

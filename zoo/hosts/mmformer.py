@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from registry import HOSTS, InputError, unknown_name
-from zoo.batch import Batch, Features, Outputs
+from zoo.batch import Batch, Features
 from zoo.fusion.fusion import readable
 from zoo.layers3d import SLOPE, Decoder3D, Encoder3D, NamedConv3d, UpStep, conv3d, pre_norm
 
@@ -149,18 +149,6 @@ class MMFormer(VolumeHost):
         positions = torch.cat([self.encoders[m].positions_for(tokens.shape[3:]) for m in self.modalities], 1)
         coarsest = self.between(tokens, positions, mask if self.absent_tokens == 'masked' else None)
         return self.decoder([*(x.flatten(1, 2) for x in maps), coarsest])
-
-    def decode(self, fused: tuple[Tensor, list[Tensor]], features: Features) -> Outputs:
-        """-> logits (B, K, D, H, W)."""
-        x, side = fused
-        logits = self.decoder.classify(x)
-        return Outputs(self.cropped(logits, features.size or logits.shape[2:]), features, {'side': side})
-
-    def unimodal(self, outputs: Outputs) -> dict[str, Tensor] | None:
-        """Logits (B, K, D, H, W) of the auxiliary decoder on each modality's own maps; None without it."""
-        if not self.aux or not outputs.features:
-            return None
-        return self.decode_alone(self.aux['shared'], outputs.features, self.levels)
 
     def branch(self, modality: str) -> Iterator[nn.Parameter]:
         """The parameters of this modality's encoder and transformer; its positions too where absent ones are masked."""

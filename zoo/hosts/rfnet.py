@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from registry import HOSTS
-from zoo.batch import Batch, Features, Outputs
+from zoo.batch import Batch, Features
 from zoo.layers3d import Decoder3D, Encoder3D, NamedConv3d, UpStep, conv3d, post_norm
 
 from .label_host import encoder_parameters
@@ -105,18 +105,6 @@ class RFNet(VolumeHost):
     def fuse(self, features: Features, mask: Tensor) -> tuple[Tensor, list[Tensor]]:
         """-> the finest fused map (B, C_0, D, H, W), and the logits of the regions at each level, finest first."""
         return self.decoder(present_maps(features, mask, self.modalities, self.levels))
-
-    def decode(self, fused: tuple[Tensor, list[Tensor]], features: Features) -> Outputs:
-        """-> logits (B, K, D, H, W)."""
-        x, side = fused
-        logits = self.decoder.classify(x)
-        return Outputs(self.cropped(logits, features.size or logits.shape[2:]), features, {'side': side})
-
-    def unimodal(self, outputs: Outputs) -> dict[str, Tensor] | None:
-        """Logits (B, K, D, H, W) of the auxiliary decoder on each modality's own maps; None without it."""
-        if not self.aux or not outputs.features:
-            return None
-        return self.decode_alone(self.aux['shared'], outputs.features, self.levels)
 
     def branch(self, modality: str) -> Iterator[nn.Parameter]:
         """The parameters of this modality's encoder."""

@@ -106,16 +106,14 @@ class SFMD(LabelHost):
         else:
             self.offers = self.offers - {'unimodal'}
 
-    def encode(self, batch: Batch) -> Features:
+    def encode(self, batch: Batch) -> dict[str, Tensor]:
         """{modality: (B, C, h, w)}.
 
         Raises:
             InputError: Inputs that are no images, of other channels than ``in_chans``, or of different sizes.
         """
         check_images(batch, self.in_chans)
-        maps = {m: self.encode_modality(encoder, batch, m) for m, encoder in self.encoders.items()}
-        encoded = batch.available if self.encode_on == 'all' else batch.present
-        return Features.of(maps, self._size(batch), encoded)
+        return {m: self.encode_modality(encoder, batch, m) for m, encoder in self.encoders.items()}
 
     def fuse(self, features: Features, mask: Tensor) -> Tensor:
         """-> (B, C, h, w), the branches side by side."""

@@ -32,9 +32,9 @@ class VolumeHost(LabelHost):
     nothing else comes out: ``outputs.features`` is empty. `run_subsets` then holds one volume of probabilities for
     each subset.
 
-    Subclasses build ``self.encoders``, say how to `encode`, `fuse` and `decode`, put the logits of deep supervision
-    into ``outputs.extras['side']`` at their native sizes, finest first, and end their ``__init__`` with ``self.aux``
-    where they have auxiliary decoders.
+    Subclasses build ``self.encoders``, ``self.levels`` (their number of maps) and ``self.decoder`` (``classify``: the
+    finest fused map -> logits), say how to `encode`, and `fuse` to that map and the logits of deep supervision at their
+    native sizes, finest first; an auxiliary decoder that all modalities share is ``self.aux['shared']``.
 
     Args:
         modalities: Names of the inputs.
@@ -218,6 +218,20 @@ class VolumeHost(LabelHost):
                 f'got {tuple(window)}.'
             )
         return tuple(window)
+
+    # ---- decoding
+
+    def decode(self, fused: tuple[Tensor, list[Tensor]], features: Features) -> Outputs:
+        """-> logits (B, K, D, H, W)."""
+        x, side = fused
+        logits = self.decoder.classify(x)
+        return Outputs(self.cropped(logits, features.size or logits.shape[2:]), features, {'side': side})
+
+    def unimodal(self, outputs: Outputs) -> dict[str, Tensor] | None:
+        """Logits (B, K, D, H, W) of the auxiliary decoder on each modality's own maps; None without it."""
+        if not self.aux or not outputs.features:
+            return None
+        return self.decode_alone(self.aux['shared'], outputs.features, self.levels)
 
     # ---- losses
 
