@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from zoo.layers3d import Decoder3D, Encoder3D, UpStep, conv3d, post_norm, pre_norm
+from zoo.layers3d import Conv3d, Decoder3D, Encoder3D, UpStep, post_norm, pre_norm
 
 
 def convolve(conv, x):
@@ -65,7 +65,7 @@ def test_a_step_up_doubles_the_size():
 
 def test_convolutions_start_as_he_proposes():
     torch.manual_seed(0)
-    assert conv3d(64, 128, 3).weight.std().item() == pytest.approx((2 / (64 * 27)) ** 0.5, rel=0.01)
+    assert Conv3d(64, 128, 3).weight.std().item() == pytest.approx((2 / (64 * 27)) ** 0.5, rel=0.01)
 
 
 def test_zeros_instead_of_reflection():
@@ -73,3 +73,56 @@ def test_zeros_instead_of_reflection():
     x = torch.randn(1, 2, 3, 4, 5)
     expected = F.leaky_relu(norm(F.conv3d(x, block[0].weight, block[0].bias, padding=1)), 0.2)
     torch.testing.assert_close(block(x), expected)
+
+
+LAYOUTS = [torch.contiguous_format, torch.channels_last_3d]
+
+
+@pytest.mark.parametrize('layout', LAYOUTS)
+@pytest.mark.parametrize('block', [post_norm, pre_norm])
+def test_gradients_are_those_of_finite_differences(block, layout):
+    step = UpStep(2, block).double()
+    fine = torch.randn(2, 2, 4, 6, 4, dtype=torch.float64).contiguous(memory_format=layout).requires_grad_()
+    coarse = torch.randn(2, 4, 2, 3, 2, dtype=torch.float64).contiguous(memory_format=layout).requires_grad_()
+    assert torch.autograd.gradcheck(lambda a, b: step.join(a, step.up(b)), (fine, coarse))
+
+
+@pytest.mark.parametrize('shape', [(1, 2, 8, 6, 4), (1, 1, 8, 6, 4), (1, 2, 5, 6, 4), (2, 2, 4, 6, 4)])
+@pytest.mark.parametrize(('stride', 'padding'), [(1, 'reflect'), (2, 'reflect'), (1, 'zeros'), (2, 'zeros')])
+def test_a_convolution_is_that_of_torch_forward_and_backward_also_where_it_is_taken_in_halves(shape, stride, padding):
+    ours = Conv3d(shape[1], 4, 3, stride, padding).double()
+    x = torch.randn(shape, dtype=torch.float64).contiguous(memory_format=torch.channels_last_3d).requires_grad_()
+    pads = F.pad(x, [1] * 6, 'reflect' if padding == 'reflect' else 'constant')
+    expected = F.conv3d(pads, ours.weight, ours.bias, stride)
+    found, upstream, leaves = ours(x), torch.randn_like(expected), (x, *ours.parameters())
+    torch.testing.assert_close(found, expected)
+    gradients = torch.autograd.grad(found, leaves, upstream), torch.autograd.grad(expected, leaves, upstream)
+    for a, b in zip(*gradients):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize('layout', LAYOUTS)
+@pytest.mark.parametrize('size', [1, 3])
+def test_several_maps_are_taken_as_their_concatenation(size, layout):
+    conv = Conv3d(5, 4, size)
+    a, b = (torch.randn(2, c, 4, 6, 4).contiguous(memory_format=layout) for c in (2, 3))
+    torch.testing.assert_close(conv(a, b), conv(torch.cat((a, b), 1)), rtol=1e-5, atol=1e-5)
+
+
+def test_one_tensor_of_each_block_is_kept_for_the_backward_pass():
+    step, kept = UpStep(2, post_norm), {}
+
+    def pack(x):
+        kept[x.untyped_storage().data_ptr()] = x.numel()
+        return x
+
+    fine, coarse = torch.randn(1, 2, 8, 8, 8), torch.randn(1, 4, 4, 4, 4)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+        step.join(fine, step.up(coarse))
+    volumes = sorted(count for count in kept.values() if count >= coarse.numel())
+    assert volumes == [coarse.numel(), *[fine.numel()] * 4]  # what came in, and what each of three blocks gave
+
+
+def test_one_voxel_can_not_be_normalised():
+    with pytest.raises(ValueError, match='more than one voxel'):
+        post_norm(1, 2, 1)(torch.randn(2, 1, 1, 1, 1))

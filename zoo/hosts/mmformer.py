@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from registry import HOSTS, InputError, unknown_name
 from zoo.batch import Batch, Features
 from zoo.fusion.fusion import readable
-from zoo.layers3d import SLOPE, Decoder3D, Encoder3D, NamedConv3d, UpStep, conv3d, pre_norm
+from zoo.layers3d import Conv3d, Decoder3D, Encoder3D, NamedConv3d, NormAct, PreNorm, UpStep, pre_norm
 
 from .label_host import encoder_parameters
 from .volume_host import VolumeHost, check_conv_padding, check_widths, present_maps
@@ -145,10 +145,11 @@ class MMFormer(VolumeHost):
 
     def fuse(self, features: Features, mask: Tensor) -> tuple[Tensor, list[Tensor]]:
         """-> the finest fused map (B, C_0, D, H, W), and logits of the coarser levels, finest first."""
-        *maps, _, tokens = present_maps(features, mask, self.modalities, self.levels + 1)
+        *levels, _, tokens = present_maps(features, mask, self.modalities, self.levels + 1)
+        tokens = torch.stack(tokens, 1)
         positions = torch.cat([self.encoders[m].positions_for(tokens.shape[3:]) for m in self.modalities], 1)
         coarsest = self.between(tokens, positions, mask if self.absent_tokens == 'masked' else None)
-        return self.decoder([*(x.flatten(1, 2) for x in maps), coarsest])
+        return self.decoder([*levels, coarsest])
 
     def branch(self, modality: str) -> Iterator[nn.Parameter]:
         """The parameters of this modality's encoder and transformer; its positions too where absent ones are masked."""
@@ -191,7 +192,7 @@ class TokenEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.levels = Encoder3D(in_chans, widths, pre_norm, padding)
-        self.project = conv3d(widths[-1], dim, 1)
+        self.project = Conv3d(widths[-1], dim, 1)
         self.positions = nn.Parameter(torch.zeros(1, dim, *grid))
         self.layers = nn.ModuleList(TransformerLayer(dim, heads, mlp, dropout) for _ in range(depth))
 
@@ -286,7 +287,7 @@ class BetweenModalities(nn.Module):
         self.layers = nn.ModuleList(TransformerLayer(dim, heads, mlp, dropout) for _ in range(depth))
         self.out = nn.ModuleDict({m: NamedConv3d(modalities, dim, width) for m in modalities})
 
-    def forward(self, tokens: Tensor, positions: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(self, tokens: Tensor, positions: Tensor, mask: Tensor | None) -> list[Tensor]:
         """Attend.
 
         Args:
@@ -295,7 +296,7 @@ class BetweenModalities(nn.Module):
             mask: (B, M) bool, whose tokens count; None counts all.
 
         Returns:
-            (B, M * width, d, h, w).
+            M maps (B, width, d, h, w).
         """
         size = tokens.shape[3:]
         x = tokens.flatten(3).transpose(2, 3).flatten(1, 2)  # (B, M * N, dim), modality by modality
@@ -309,8 +310,8 @@ class BetweenModalities(nn.Module):
             for layer in self.layers:
                 x = layer((x + positions).where(counts[..., None], x.new_zeros(())), counts[:, None, None])
             x = x.where(counts[..., None], x.new_zeros(()))
-        maps = tokens_to_maps(x, tokens.shape[1], size, self.token_layout)
-        return torch.cat([conv(maps) for conv in self.out.values()], 1)
+        maps = tokens_to_maps(x, tokens.shape[1], size, self.token_layout).chunk(tokens.shape[1], 1)
+        return [conv(*maps) for conv in self.out.values()]
 
 
 def tokens_to_maps(x: Tensor, count: int, size: Sequence[int], layout: str) -> Tensor:
@@ -335,24 +336,30 @@ class ConcatDecoder(nn.Module):
         super().__init__()
         self.fusions = nn.ModuleList(
             nn.Sequential(
-                nn.InstanceNorm3d(len(modalities) * w),
-                nn.LeakyReLU(SLOPE, inplace=True),
-                NamedConv3d(modalities, w, w),
+                PreNorm(NormAct(), NamedConv3d(modalities, w, w)),
                 pre_norm(w, w, 3, padding='zeros'),
                 pre_norm(w, w, 1),
             )
             for w in widths
         )
         self.steps = nn.ModuleList(UpStep(w, pre_norm, padding) for w in widths[:-1])
-        self.sides = nn.ModuleList(conv3d(w, num_classes, 1) for w in widths[1:])
-        self.classify = conv3d(widths[0], num_classes, 1)
+        self.sides = nn.ModuleList(Conv3d(w, num_classes, 1) for w in widths[1:])
+        self.classify = Conv3d(widths[0], num_classes, 1)
 
-    def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Maps (B, M * C_i, ...), finest first, zero where absent -> the fused map (B, C_0, ...) of the finest level,
-        and logits (B, K, ...) of the others, in training mode only."""
-        x, sides = self.fusions[-1](maps[-1]), []
+    def forward(self, levels: Sequence[Sequence[Tensor]]) -> tuple[Tensor, list[Tensor]]:
+        """Levels, finest first, of M maps (B, C_i, ...), zero where absent -> the fused map (B, C_0, ...) of the finest
+        level, and logits (B, K, ...) of the others, in training mode only."""
+        x, sides = self.fuse(-1, levels[-1]), []
         for i in reversed(range(len(self.steps))):
             if self.training:
                 sides.append(self.sides[i](x))
-            x = self.steps[i].join(self.fusions[i](maps[i]), self.steps[i].up(x))
+            x = self.steps[i].join(self.fuse(i, levels[i]), self.steps[i].up(x))
         return x, sides[::-1]
+
+    def fuse(self, level: int, maps: Sequence[Tensor]) -> Tensor:
+        """M maps (B, C, ...) -> (B, C, ...)."""
+        first, *others = self.fusions[level]
+        x = first(*maps)
+        for block in others:
+            x = block(x)
+        return x

@@ -1,14 +1,27 @@
 """RFNet (Ding et al., ICCV 2021): brain tumour segmentation that fuses modalities by region."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from registry import HOSTS
 from zoo.batch import Batch, Features
-from zoo.layers3d import Decoder3D, Encoder3D, NamedConv3d, UpStep, conv3d, post_norm
+from zoo.layers3d import (
+    SLOPE,
+    Conv3d,
+    Decoder3D,
+    Encoder3D,
+    NamedConv3d,
+    NormAct,
+    PostNorm,
+    UpStep,
+    autocast,
+    post_norm,
+)
 
 from .label_host import encoder_parameters
 from .volume_host import VolumeHost, check_conv_padding, check_widths, present_maps
@@ -132,18 +145,18 @@ class RegionDecoder(nn.Module):
         )
         self.fusions = nn.ModuleList(RegionFusion(modalities, w, num_classes, hidden, padding) for w in widths)
         self.steps = nn.ModuleList(UpStep(w, post_norm, padding) for w in widths[:-1])
-        self.classify = conv3d(widths[0], num_classes, 1)
+        self.classify = Conv3d(widths[0], num_classes, 1)
 
-    def forward(self, stacks: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Stacks (B, M, C_i, ...), finest first, zero where absent -> the fused map (B, C_0, ...) of the finest level,
-        and region logits (B, R, ...) of each."""
+    def forward(self, levels: Sequence[Sequence[Tensor]]) -> tuple[Tensor, list[Tensor]]:
+        """Levels, finest first, of M maps (B, C_i, ...), zero where absent -> the fused map (B, C_0, ...) of the finest
+        level, and region logits (B, R, ...) of each."""
         x, sides = None, []
-        for i in reversed(range(len(stacks))):
-            y = stacks[i]
+        for i in reversed(range(len(levels))):
+            maps = levels[i]
             up = None if x is None else self.steps[i].up(x)
-            logits = self.regions[i](y, up)
-            fused = self.fusions[i](y, logits.detach().softmax(1))
-            x = fused if up is None else self.steps[i].join(fused, up)
+            logits = self.regions[i](maps, up)
+            fused = self.fusions[i](maps, logits.detach().softmax(1))
+            x = torch.cat(fused, 1) if up is None else self.steps[i].join(*fused, up)
             sides.append(logits)
         return x, sides[::-1]
 
@@ -162,23 +175,25 @@ class RegionMap(nn.Module):
     def __init__(self, modalities: Sequence[str], width: int, num_classes: int, below: bool, padding: str) -> None:
         super().__init__()
         quarter = max(1, width // 4)
-        self.squeeze = _named(modalities, width, quarter)
+        self.squeeze = PostNorm(NamedConv3d(modalities, width, quarter), NormAct())
         self.body = nn.Sequential(post_norm(quarter, quarter, 3, padding=padding), post_norm(quarter, width, 1))
         self.head = nn.Sequential(
-            post_norm(2 * width if below else width, HEAD_WIDTH, 1), conv3d(HEAD_WIDTH, num_classes, 1)
+            post_norm(2 * width if below else width, HEAD_WIDTH, 1), Conv3d(HEAD_WIDTH, num_classes, 1)
         )
 
-    def forward(self, y: Tensor, up: Tensor | None) -> Tensor:
-        """(B, M, C, ...) and (B, C, ...) or None -> logits (B, R, ...)."""
-        x = self.body(self.squeeze(y.flatten(1, 2)))
-        return self.head(x if up is None else torch.cat((up, x), 1))
+    def forward(self, maps: Sequence[Tensor], up: Tensor | None) -> Tensor:
+        """M maps (B, C, ...), and (B, C, ...) or None -> logits (B, R, ...)."""
+        x = self.body(self.squeeze(*maps))
+        first, second = self.head
+        return second(first(x) if up is None else first(up, x))
 
 
 class RegionFusion(nn.Module):
     """Fusion of the modalities within each region, and beside it a short cut without regions.
 
-    With y_m the maps of a modality and P_r the probability of a region, ``F_r = sum_m w[r,m] (y_m P_r)`` is computed as
-    ``P_r sum_m w[r,m] y_m``, and the means that the weights w depend on as one matrix product.
+    With y_m the maps of a modality and P_r the probability of a region, the maps of a region are
+    ``F_r = sum_m w[r,m] (y_m P_r)``, computed as ``P_r sum_m w[r,m] y_m``. They and the first layer on them are made
+    piece by piece, so that nothing of the size of the regions times the volume is stored.
 
     Args:
         modalities: Their names.
@@ -198,22 +213,82 @@ class RegionFusion(nn.Module):
             post_norm(width, width, 3, padding=padding),
             post_norm(width, width // 2, 1),
         )
-        self.squeeze = _named(modalities, width, width)
+        self.squeeze = PostNorm(NamedConv3d(modalities, width, width), NormAct())
         self.short_cut = nn.Sequential(post_norm(width, width, 3, padding=padding), post_norm(width, width // 2, 1))
 
-    def forward(self, y: Tensor, probabilities: Tensor) -> Tensor:
-        """(B, M, C, ...), zero where absent, and (B, R, ...) -> (B, C, ...)."""
-        regions = self.merge(y, probabilities)
-        return torch.cat((self.by_region(regions), self.short_cut(self.squeeze(y.flatten(1, 2)))), 1)
+    def forward(self, maps: Sequence[Tensor], probabilities: Tensor) -> tuple[Tensor, Tensor]:
+        """M maps (B, C, ...), zero where absent, and (B, R, ...) -> two maps (B, C / 2, ...): by regions, and not."""
+        (first, norm), *others = self.by_region
+        x = norm(self.merge(maps, probabilities, first))
+        for block in others:
+            x = block(x)
+        return x, self.short_cut(self.squeeze(*maps))
 
-    def merge(self, y: Tensor, probabilities: Tensor) -> Tensor:
-        """The maps F_r of all regions: (B, R * C, ...)."""
-        size = y.shape[3:]
-        y, p = y.flatten(3), probabilities.flatten(2)  # (B, M, C, V), (B, R, V)
+    def merge(self, maps: Sequence[Tensor], probabilities: Tensor, layer: nn.Conv3d) -> Tensor:
+        """A layer on the concatenated maps of all regions: (B, C, ...)."""
+        ys = [x.movedim(1, -1).flatten(1, -2) for x in maps]  # (B, V, C)
+        p = probabilities.flatten(2)  # (B, R, V)
         q = p.mean(2) + 1e-7
-        means = torch.einsum('bmcv,brv->brmc', y, p) / (p.shape[2] * q[..., None, None])
-        merged = torch.einsum('brm,bmcv->brcv', self.weigh(means, q), y) * p[:, :, None]
-        return merged.flatten(1, 2).unflatten(2, size)
+        means = torch.stack([p @ y for y in ys], 2) / (p.shape[2] * q[..., None, None])  # (B, R, M, C)
+        weights = self.weigh(means, q)
+        weights = self.weigh(means, q)  # (B, R, M)
+        rows = layer.weight.flatten(1).unflatten(1, (p.shape[1], -1)).permute(1, 2, 0)  # (R, C, C)
+        weights, rows, bias, p, *ys = autocast(weights, rows, layer.bias, p, *ys)
+        if torch.compiler.is_compiling():
+            merged = torch.stack([by_regions(*each) + bias for each in zip(weights, [rows] * len(p), p, zip(*ys))])
+        else:
+            merged = _ByRegions.apply(weights, rows, p, *ys) + bias
+        merged = merged.unflatten(1, maps[0].shape[2:]).movedim(-1, 1)
+        return merged if merged.device.type == 'cpu' else merged.contiguous()
+
+
+def by_regions(weights: Tensor, rows: Tensor, p: Tensor, ys: Sequence[Tensor]) -> Tensor:
+    """``sum_r F_r rows_r`` of one sample: (R, M), (R, C, O), (R, V), M maps (V, C) -> (V, O)."""
+    y = torch.stack(list(ys))
+    regions = (weights @ y.flatten(1)).unflatten(1, y.shape[1:]) * p[..., None]
+    return torch.bmm(regions, rows).sum(0)
+
+
+class _ByRegions(torch.autograd.Function):
+    """`by_regions` of each sample, piece by piece, forward and backward."""
+
+    PIECE = 8192  # voxels at a time on a CPU, which its cache holds
+
+    @staticmethod
+    def pieces(p: Tensor) -> Iterator[tuple[int, slice]]:
+        size = p.shape[2]
+        step = _ByRegions.PIECE if p.device.type == 'cpu' else size
+        return ((b, slice(i, i + step)) for b in range(len(p)) for i in range(0, size, step))
+
+    @staticmethod
+    def forward(ctx: Any, weights: Tensor, rows: Tensor, p: Tensor, *ys: Tensor) -> Tensor:
+        """(B, R, M), (R, C, O), (B, R, V), M maps (B, V, C) -> (B, V, O)."""
+        ctx.save_for_backward(weights, rows, p, *ys)
+        out = p.new_empty(len(p), p.shape[2], rows.shape[2])
+        for b, here in _ByRegions.pieces(p):
+            out[b, here] = by_regions(weights[b], rows, p[b, :, here], [y[b, here] for y in ys])
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        weights, rows, p, *ys = ctx.saved_tensors
+        of_weights, of_rows = torch.zeros_like(weights), torch.zeros_like(rows)
+        of_p, of_ys = torch.zeros_like(p) if ctx.needs_input_grad[2] else None, [torch.empty_like(y) for y in ys]
+        for b, here in _ByRegions.pieces(p):
+            inputs = [x.detach().requires_grad_() for x in (weights[b], rows, *(y[b, here] for y in ys))]
+            part = p[b, :, here].detach().requires_grad_(of_p is not None)
+            with torch.enable_grad():
+                out = by_regions(*inputs[:2], part, inputs[2:])
+            wanted = inputs if of_p is None else [*inputs, part]
+            found = torch.autograd.grad(out, wanted, gradient[b, here])
+            of_weights[b] += found[0]
+            of_rows += found[1]
+            for target, value in zip(of_ys, found[2:]):
+                target[b, here] = value
+            if of_p is not None:
+                of_p[b, :, here] = found[-1]
+        return of_weights, of_rows, of_p, *of_ys
 
 
 class RegionWeights(nn.Module):
@@ -231,8 +306,8 @@ class RegionWeights(nn.Module):
         super().__init__()
         self.modalities = tuple(modalities)
         count = len(self.modalities)
-        first = [conv3d(count * width + 1, hidden, 1) for _ in range(num_classes)]
-        second = [conv3d(hidden, count, 1) for _ in range(num_classes)]
+        first = [Conv3d(count * width + 1, hidden, 1) for _ in range(num_classes)]
+        second = [Conv3d(hidden, count, 1) for _ in range(num_classes)]
         ins = torch.stack([c.weight.detach().flatten(1) for c in first])  # (R, hidden, M * C + 1)
         outs = torch.stack([c.weight.detach().flatten(1) for c in second])  # (R, M, hidden)
         biases = torch.stack([c.bias.detach() for c in second])  # (R, M)
@@ -249,13 +324,4 @@ class RegionWeights(nn.Module):
         x = torch.einsum('brc,rhc->brh', means.flatten(2), ins) + sizes[..., None] * self.of_size + self.bias
         outs = torch.stack([self.out[m] for m in self.modalities], 1)
         biases = torch.stack([self.out_bias[m] for m in self.modalities], 1)
-        return (torch.einsum('brh,rmh->brm', F.leaky_relu(x, 0.2), outs) + biases).sigmoid()
-
-
-def _named(modalities: Sequence[str], width: int, out_channels: int) -> nn.Sequential:
-    """`post_norm` of a `NamedConv3d`."""
-    return nn.Sequential(
-        NamedConv3d(modalities, width, out_channels),
-        nn.InstanceNorm3d(out_channels),
-        nn.LeakyReLU(0.2, inplace=True),
-    )
+        return (torch.einsum('brh,rmh->brm', F.leaky_relu(x, SLOPE), outs) + biases).sigmoid()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from registry import InputError, unknown_name
 from zoo.batch import Batch, Features, Outputs
 from zoo.datasets import IGNORE
+from zoo.fusion.fusion import keep
 from zoo.rows import Rows
 
 from .label_host import LabelHost, nearest_labels
@@ -339,14 +340,10 @@ def check_widths(widths: Sequence[int]) -> list[int]:
     return list(widths)
 
 
-def present_maps(features: Features, mask: Tensor, modalities: Sequence[str], levels: int) -> list[Tensor]:
-    """For each level the maps of all modalities, zero where ``mask`` (B, M) says absent: (B, M, C, D, H, W)."""
-    stacks = []
-    for i in range(levels):
-        maps = [features[m][i] for m in modalities]
-        here = mask.view(*mask.shape, *[1] * (maps[0].ndim - 1)).unbind(1)
-        stacks.append(torch.stack([x.where(h, x.new_zeros(())) for x, h in zip(maps, here)], 1))
-    return stacks
+def present_maps(features: Features, mask: Tensor, modalities: Sequence[str], levels: int) -> list[list[Tensor]]:
+    """For each level the maps of all modalities (B, C, D, H, W), zero where ``mask`` (B, M) says absent."""
+    here = mask.unbind(1)
+    return [[keep(features[m][i], h) for m, h in zip(modalities, here)] for i in range(levels)]
 
 
 def _padded(x: Tensor, size: Sequence[int]) -> Tensor:

@@ -152,7 +152,7 @@ def test_masked_tokens_might_as_well_not_be_there(depth):
     kept = x.unflatten(1, (2, 12))
     x = torch.stack((kept[:, 0], torch.zeros_like(kept[:, 0]), kept[:, 1]), 1).flatten(1, 2)
     maps = tokens_to_maps(x, 3, (2, 3, 2), 'aligned')
-    expected = torch.cat([conv(maps) for conv in block.out.values()], 1)
+    expected = [conv(*maps.chunk(3, 1)) for conv in block.out.values()]
     torch.testing.assert_close(block(tokens, torch.cat(positions, 1), mask), expected, rtol=1e-5, atol=1e-5)
 
 
