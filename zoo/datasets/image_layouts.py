@@ -176,12 +176,13 @@ def read_source(
         found, pattern = _read_table(root, source, classes, owner), group
     else:
         found, pattern = _read_folders(root, source, classes, owner), source.group if group is None else group
+    found.sort(key=lambda e: e.name)
     if pattern is not None:
         found = [e._replace(group=group_of(e.name, pattern, e.file)) for e in found]
     for number, name in enumerate(classes):
         if not any(e.label == number for e in found):
             raise InputError(f'{owner}: there is no image of the class {name!r} in {root}.')
-    return sorted(found, key=lambda e: e.name)
+    return found
 
 
 def group_of(name: str, pattern: str, file: str) -> str:

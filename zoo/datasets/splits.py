@@ -84,7 +84,7 @@ def divide_groups(
         classes, counts = np.unique([labels[i] for i in members[group]], return_counts=True)
         here, goal = reached[:, classes], wanted[:, classes]
         excess = (counts * (2 * (here - goal) + counts) / goal).sum(1)  # growth of the squared error, over the goal
-        part = int(excess.argmin())
+        part = int(excess.round(9).argmin())  # ties are the same ties on every machine
         reached[part, classes] += counts
         parts[names[part]] += members[group]
     return {name: sorted(part) for name, part in parts.items()}
