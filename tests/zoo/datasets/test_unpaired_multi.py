@@ -177,11 +177,8 @@ def test_unreadable_images_of_all_sets_are_found_before_training(sets, tmp_path)
         (dict(mode='mean'), NameNotFound, "No mode of UnpairedMulti named 'mean'"),
         (dict(datasets={}), InputError, r'datasets is dict\(name=dict\(type=...\), ...\), got \{\}'),
         (dict(datasets=[1]), InputError, r'got \[1\]'),
-        (
-            dict(datasets=dict(a=dict(type='DigitScenes', split='val', size=24))),
-            InputError,
-            'a .* has the modalities rgb, depth',
-        ),
+        (dict(datasets=dict(a=Pairs())), InputError, r'a \(Pairs\) has the modalities rgb, depth, choose one of them'),
+        (dict(datasets=dict(a=Pairs('rgb'))), InputError, r'a \(Pairs\) is no set of one label with named classes'),
         (dict(datasets=dict(boxes=1)), InputError, "'boxes' can not be the name of a task"),
     ],
 )
