@@ -1,5 +1,5 @@
-"""HAM10000 (skin lesions, resized to 128x128, 7 classes) below data/ham10000, divided 80/10/10 by lesion, augmented as in
-MAIL. See docs/datasets.md."""
+"""HAM10000 (skin lesions, resized to 128x128, 7 classes) below data/ham10000, divided 80/10/10 by lesion, augmented as
+in MAIL. See docs/datasets.md."""
 
 _statistics = dict(mean=dict(image=0), std=dict(image=255))  # values in 0..1
 _resize = dict(type='Resize', size=128)

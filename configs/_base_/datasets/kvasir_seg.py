@@ -1,5 +1,5 @@
-"""Kvasir-SEG (polyps, resized to 224x224, background and polyp) below data/kvasir_seg, divided 80/10/10, augmented as in
-MAIL. See docs/datasets.md."""
+"""Kvasir-SEG (polyps, resized to 224x224, background and polyp) below data/kvasir_seg, divided 80/10/10, augmented as
+in MAIL. See docs/datasets.md."""
 
 _statistics = dict(mean=dict(image=0), std=dict(image=255))  # values in 0..1
 _resize = dict(type='Resize', size=224)

@@ -1,5 +1,5 @@
-"""PathMNIST of MedMNIST (128x128, 9 classes) below data/medmnist, official splits, augmented as in MAIL; for another set
-give all three data sets its name. See docs/datasets.md."""
+"""PathMNIST of MedMNIST (128x128, 9 classes) below data/medmnist, official splits, augmented as in MAIL; for another
+set give all three data sets its name. See docs/datasets.md."""
 
 _statistics = dict(mean=dict(image=0), std=dict(image=255))  # values in 0..1
 _dataset = dict(type='MedMNIST', root='data/medmnist', name='path', size=128)
