@@ -76,30 +76,23 @@ class ImageFolders(OneModality):
         choose_split(split, {**shares, **facts.official, ALL: 1}, owner)
         self.classes = tuple(facts.classes)
         group = compiled(group, owner, 'group')
-        sources = {s: read_source(root, x, facts.classes, owner) for s, x in facts.official.items()}
-        entries = read_source(root, facts.source, facts.classes, owner, group)
-        count = len(entries) + sum(map(len, sources.values()))
-        if facts.published not in (None, count):
-            warnings.warn(f'{owner} in {root}: {count} images, published are {facts.published}.', stacklevel=2)
-        self.entries = sources[split] if split in sources else self._part(entries, split, shares, sources, seed, owner)
-        self.list, self.names = (
-            str(root),
-            [e.name for e in self.entries],
-        )  # by which training and validation are compared
+        if split in facts.official:
+            self.entries = read_source(root, facts.official[split], facts.classes, owner)
+        else:
+            entries = read_source(root, facts.source, facts.classes, owner, group)
+            if facts.published not in (None, len(entries)):
+                warnings.warn(
+                    f'{owner} in {root}: {len(entries)} images, published are {facts.published}.', stacklevel=2
+                )
+            left = {s: share for s, share in shares.items() if s not in facts.official}
+            self.entries = entries if split == ALL else self._part(entries, split, left, seed, owner)
+        self.list = str(root)  # by these two training and validation are compared
+        self.names = [e.name for e in self.entries]
 
     def _part(
-        self,
-        entries: list[Entry],
-        split: str,
-        shares: Mapping[str, float],
-        official: Mapping[str, Any],
-        seed: int,
-        owner: str,
+        self, entries: Sequence[Entry], split: str, shares: Mapping[str, float], seed: int, owner: str
     ) -> list[Entry]:
-        if split == ALL:
-            return entries
-        left = {s: share for s, share in shares.items() if s not in official}
-        shares = {s: share / sum(left.values()) for s, share in left.items()}
+        shares = {s: share / sum(shares.values()) for s, share in shares.items()}
         parts = divide_groups([e.label for e in entries], [e.group for e in entries], shares, seed)
         chosen = [entries[i] for i in parts[split]]
         if lacking := sorted(set(range(self.num_classes)) - {e.label for e in chosen}):

@@ -64,14 +64,14 @@ class Layout:
     Attributes:
         classes: The name of each class to what the files call it, in the order of their numbers.
         source: Where the images are that are divided at random.
-        official: The split of its own that some of them have, and where it is.
-        published: The number of all images.
+        published: The number of images there.
+        official: Splits of its own, and where their images are.
     """
 
     classes: Mapping[str, str]
     source: Folders | Table
-    official: Mapping[str, Folders | Table] = field(default_factory=dict)
     published: int | None = None
+    official: Mapping[str, Folders | Table] = field(default_factory=dict)
 
 
 def _same(*names: str) -> dict[str, str]:
@@ -128,6 +128,7 @@ LAYOUTS = {
     'cnmc2019': Layout(
         {'leukemia': 'all', 'normal': 'hem'},
         Folders(('fold_[0-2]/{}', '*/fold_[0-2]/{}'), group=r'/UID_(H?\d+)_'),  # the patient
+        published=10661,
         official={
             'test': Table(
                 tuple(f'{p}C-NMC_test_prelim_phase_data_labels.csv' for p in ('', '*/')),
@@ -137,7 +138,6 @@ LAYOUTS = {
                 values={'leukemia': '1', 'normal': '0'},
             )
         },
-        published=10661 + 1867,
     ),
     'kvasir': Layout(
         _same(
@@ -179,9 +179,6 @@ def read_source(
     found.sort(key=lambda e: e.name)
     if pattern is not None:
         found = [e._replace(group=group_of(e.name, pattern, e.file)) for e in found]
-    for number, name in enumerate(classes):
-        if not any(e.label == number for e in found):
-            raise InputError(f'{owner}: there is no image of the class {name!r} in {root}.')
     return found
 
 
@@ -196,7 +193,8 @@ def group_of(name: str, pattern: str, file: str) -> str:
     """
     if not pattern:
         return name
-    if (match := re.search(pattern, name)) is None:
+    match = re.search(pattern, name)
+    if match is None or match[1] is None:
         raise InputError(
             f'{file}: {name!r} does not match {pattern!r}, which says what it must stay together with; '
             "group='' divides image by image."
@@ -259,6 +257,9 @@ def _read_table(root: Path, source: Table, classes: Mapping[str, str], owner: st
         if file in found:
             raise InputError(f'{table}:{line}: the image {stem} has been named before.')
         found[file] = Entry(file, numbers[value], name, row[source.group] if source.group else name)
+    for number, name in enumerate(names):
+        if not any(e.label == number for e in found.values()):
+            raise InputError(f'{table}: there is no image of the class {name!r}.')
     return list(found.values())
 
 

@@ -84,6 +84,12 @@ class PairedFolders(MultimodalDataset):
         else:
             images = {m: _by_key(list_files(place, 'PairedFolders'), key) for m, place in places.items()}
             named = _by_table(root / labels, set().union(*images.values()))
+        if len(images) > 1 and sum(map(len, images.values())) == len(set().union(*images.values())):
+            some = ', '.join(min(files) for files in images.values() if files)
+            raise InputError(
+                f'PairedFolders: no two modalities in {root} have a key in common ({some}): '
+                'key=PATTERN says which part of a stem joins them.'
+            )
         self.classes = _classes(sorted(set(named.values())), classes, root)
         numbers = {name: i for i, name in enumerate(self.classes)}
         keys = sorted(named)
@@ -159,9 +165,9 @@ def _by_key(files: Files, pattern: str | None) -> Files:
     found: Files = {}
     for stem, file in sorted(files.items()):
         match = re.search(pattern, stem) if pattern else None
-        if pattern and match is None:
+        key = match and match[1] if pattern else stem
+        if key is None:
             raise InputError(f'{file}: its name does not match key={pattern!r}.')
-        key = match[1] if match else stem
         if key in found:
             raise InputError(f'{file}: it has the key {key!r} as {found[key]} has, and a sample has one image of each.')
         found[key] = file

@@ -105,7 +105,7 @@ class UnpairedMulti(MultimodalDataset):
             dataset = self.datasets[name]
             dataset.epoch = self.epoch
             sample = dataset[i]
-            target[name] = _label(sample['target'], dataset.source(i))
+            target[name] = _label(sample.get('target'), dataset.source(i))
             inputs[name], info[name] = sample['inputs'][dataset.modalities[0]], sample.get('info', {})
         present = torch.tensor([name in inputs for name in self.datasets])
         return {'inputs': inputs, 'present': present, 'target': target, 'info': info}
@@ -145,7 +145,7 @@ class UnpairedMulti(MultimodalDataset):
             raise unknown_name('modality of UnpairedMulti', name, datasets)
         part = dict(datasets[name])
         kind = DATASETS.find(part.pop('type'))
-        own = part.get('modalities') or kind.all_modalities
+        own = part.get('modalities') or kind.all_modalities or (name,)
         return kind.read_input(own if isinstance(own, str) else own[0], file, **part)
 
 

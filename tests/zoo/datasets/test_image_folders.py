@@ -127,6 +127,22 @@ def test_the_official_test_split_of_cnmc_comes_from_its_table(tmp_path, make):
         load(tmp_path, layout='cnmc2019', split='test')
 
 
+def test_cnmc_may_lie_in_the_folders_of_its_archives_and_train_without_test_images(tmp_path, make):
+    truth = make('cnmc2019')
+    (tmp_path / 'C-NMC_training_data').mkdir()
+    for fold in range(3):
+        (tmp_path / f'fold_{fold}').rename(tmp_path / 'C-NMC_training_data' / f'fold_{fold}')
+    outer = tmp_path / 'prelim'
+    outer.mkdir()
+    for name in ('C-NMC_test_prelim_phase_data', 'C-NMC_test_prelim_phase_data_labels.csv'):
+        (tmp_path / name).rename(outer / name)
+    assert len(load(tmp_path, layout='cnmc2019', split='test')) == 4
+    (outer / 'C-NMC_test_prelim_phase_data_labels.csv').unlink()
+    assert len(load(tmp_path, layout='cnmc2019', split='all')) == len(truth)
+    with pytest.raises(InputError, match=r'no table .*C-NMC_test_prelim_phase_data_labels\.csv'):
+        load(tmp_path, layout='cnmc2019', split='test')
+
+
 def test_the_whole_slides_of_sipakmed_are_not_read(tmp_path, make):
     truth = make('sipakmed')
     paint(tmp_path / 'im_Parabasal' / 'im_Parabasal' / '001.bmp')

@@ -134,6 +134,11 @@ def test_a_wrong_table_is_named(table, old, new, message):
         (dict(modalities=['mri']), NameNotFound, "No modality of PairedFolders named 'mri'"),
         (dict(split='dev'), NameNotFound, 'dev'),
         (dict(key=r'(Q\d)'), InputError, r'_ct\.png: its name does not match key='),
+        (
+            dict(key=None),
+            InputError,
+            r'no two modalities .* have a key in common \(P000_0_ct, P000_0_photo\): key=PATT',
+        ),
         (dict(key='P'), InputError, "key='P' needs a group"),
         (dict(group=r'(Q\d)'), InputError, 'does not match'),
         (dict(classes=['benign', 'malign']), NameNotFound, "named 'malignant'. Did you mean 'malign'"),
