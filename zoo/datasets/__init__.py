@@ -1,20 +1,26 @@
 """Data sets: one public layout a file, and the one that needs no download."""
 
 from . import transforms
-from .base import IGNORE, MultimodalDataset, Sample, check_inputs
+from .all_views import AllViews
+from .base import IGNORE, UNLABELLED, MultimodalDataset, Sample, check_inputs
 from .brain_phantoms import BrainPhantoms
 from .brats import BraTS
 from .casia_surf import CASIASURF
 from .digit_scenes import DigitScenes
 from .drone_vehicle import DroneVehicle
 from .flir_aligned import FLIRAligned
+from .image_folders import ImageFolders
+from .image_masks import ImageMasks
 from .llvip import LLVIP
 from .m3fd import M3FD
+from .medmnist import MedMNIST
 from .nyuv2 import NYUv2
 from .paired_boxes import PairedBoxes
+from .paired_folders import PairedFolders
 from .paired_yolo import PairedYOLO
 from .rgbd_folder import RGBDFolder
 from .sun_rgbd import SUNRGBD
+from .unpaired_multi import UnpairedMulti
 
 __all__ = [
     'CASIASURF',
@@ -22,17 +28,24 @@ __all__ = [
     'LLVIP',
     'M3FD',
     'SUNRGBD',
+    'UNLABELLED',
+    'AllViews',
     'BraTS',
     'BrainPhantoms',
     'DigitScenes',
     'DroneVehicle',
     'FLIRAligned',
+    'ImageFolders',
+    'ImageMasks',
+    'MedMNIST',
     'MultimodalDataset',
     'NYUv2',
     'PairedBoxes',
+    'PairedFolders',
     'PairedYOLO',
     'RGBDFolder',
     'Sample',
+    'UnpairedMulti',
     'check_inputs',
     'transforms',
 ]

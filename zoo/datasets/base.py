@@ -14,6 +14,7 @@ from registry import TRANSFORMS, InputError, unknown_name
 from .images import read_image, read_plane
 
 IGNORE = 255  # the label of mask pixels that count neither in the loss nor in the metric
+UNLABELLED = -1  # the label of a task, in a dict of tasks, that a sample says nothing about
 MANY = 500  # samples; reading more takes long enough for a progress bar
 
 Sample = dict[str, Any]
@@ -51,8 +52,9 @@ class MultimodalDataset(Dataset):
     tensor of an absent modality may be left out. The target is an int64 class (), an int64 mask (H, W) of classes and
     `IGNORE`, or a dict of ``boxes`` (N, 4) float32, corners (x1, y1, x2, y2) in pixels, and ``labels`` (N,) int64;
     where modalities are labelled each by itself it also holds ``own``, modality to such a dict, with the same
-    modalities in every sample. A mask has the size of its image, or deliberately one of its own, which
-    ``info['mask_size']`` then says.
+    modalities in every sample. With several tasks it is a dict of task to class (), `UNLABELLED` (-1) where the sample
+    has no label of that task; ``classes`` and ``num_classes`` are then dicts of the same tasks. A mask has the size of
+    its image, or deliberately one of its own, which ``info['mask_size']`` then says.
 
     Attributes:
         all_modalities: What the data set can deliver; the class says it.

@@ -35,14 +35,27 @@ def open_array(path: Path) -> np.ndarray:
 
 def is_intact(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> bool:
     """Whether ``path`` holds an array of this type and shape, complete and unchanged since it was written."""
+    if not is_complete(path, dtype, shape):
+        return False
     try:
         array = open_array(path)
-        if array.dtype != dtype or array.shape != shape:
-            return False
         with open(path, 'rb') as file:
             file.seek(array.offset + array.nbytes)
             stored = file.read()
         return stored == _checksum(zlib.crc32(array.view(np.uint8)))
+    except (OSError, ValueError, EOFError):
+        return False
+
+
+def is_complete(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> bool:
+    """Whether ``path`` holds an array of this type and shape to its end; what it holds is not read."""
+    try:
+        array = open_array(path)
+        return (
+            array.dtype == dtype
+            and array.shape == shape
+            and (path.stat().st_size == array.offset + array.nbytes + CHECKSUM)
+        )
     except (OSError, ValueError, EOFError):  # absent, cut off, or no array at all
         return False
 

@@ -10,14 +10,14 @@ from torch import Tensor
 from registry import DATASETS, InputError, unknown_name
 
 from .base import Sample, choose_split
-from .images import UNREADABLE
+from .images import UNREADABLE, read_channels
 from .listing import Files, find_folder, list_files
-from .paired_boxes import PairedBoxes, read_channels
+from .paired_boxes import PairedBoxes
 
 HOME = 'The data are at https://github.com/VisDrone/DroneVehicle.'
 PAIRS = {'train': 17990, 'val': 1469, 'test': 8980}
 FOLDERS = {'rgb': ('img', 'label'), 'ir': ('imgr', 'labelr')}  # each after the name of the split
-CONTENT = (640, 512)  # width and height within the published border
+CONTENT = (512, 640)  # height and width within the published border
 TRUNCATED = {'train': {'rgb': '09012', 'ir': '16009'}}  # in the published archives
 LABELS = ('ir', 'rgb', 'both')
 ON_BAD_IMAGE = ('absent', 'error')
@@ -105,7 +105,7 @@ class DroneVehicle(PairedBoxes):
     ) -> Tensor:
         """An image of the published outer size loses its border; one of any other size is taken as it is."""
         image = super()._read_file(modality, file, ir_channels)
-        outer = tuple(side + 2 * crop_border for side in CONTENT[::-1])
+        outer = tuple(side + 2 * crop_border for side in CONTENT)
         return crop(image, crop_border, file) if tuple(image.shape[1:]) == outer else image
 
     @classmethod

@@ -30,6 +30,20 @@ def upright(image: Image.Image) -> Image.Image:
     return image if orientation(image) == 1 else ImageOps.exif_transpose(image)
 
 
+def header_size(file: str | Path) -> tuple[int, int]:
+    """(H, W) of an image as it is to be seen, from its header alone.
+
+    Raises:
+        InputError: No such file, or no header of an image.
+    """
+    try:
+        with Image.open(file) as image:
+            width, height = image.size if orientation(image) < 5 else image.size[::-1]
+    except UNREADABLE as error:
+        raise InputError(f'{file}: can not be read as an image ({error}).') from error
+    return height, width
+
+
 def read_image(file: Path, flip_channels: bool = False, grey: bool = True) -> Tensor:
     """An 8-bit image as uint8 (3, H, W), in memory (H, W, 3) as it was decoded; transparency is dropped.
 
@@ -87,3 +101,43 @@ def read_plane(file: Path, bits: int | None = None) -> Tensor:
         got = f'an image of mode {mode!r}' if found is None else f'{found} bits'
         raise InputError(f'{file}: expected one channel of {expected} bits, got {got}.')
     return torch.from_numpy(pixels.astype(np.uint16 if found == 16 else np.uint8, copy=False))[None]
+
+
+def read_channels(file: Path, channels: int) -> Tensor:
+    """An image as (channels, H, W): three channels in colour, a grey image repeated; one channel as it was measured or,
+    of a colour image, its luma (ITU-R BT.601). 8 bits are uint8, the 16 bits of one channel float32. An image that EXIF
+    says to be turned is turned.
+
+    Raises:
+        FileNotFoundError: No such file.
+        InputError: It can not be read so, or ``channels`` is neither 1 nor 3.
+    """
+    if channels == 3:
+        return read_image(file)
+    if channels != 1:
+        raise InputError(f'{file}: images are read with 1 or 3 channels, not {channels!r}.')
+    try:
+        with Image.open(file) as image:
+            if image.mode.startswith(('I', 'F')):
+                plane = read_plane(file)
+                return plane if plane.dtype == torch.uint8 else plane.float()
+            image = upright(image)
+            image.draft('L', image.size)  # a JPEG holds its luma: colours need not be decoded
+            pixels = np.array(image if image.mode == 'L' else image.convert('L'))
+    except (FileNotFoundError, InputError):
+        raise
+    except UNREADABLE as error:
+        raise InputError(f'{file}: can not be read as an image ({error}).') from error
+    return torch.from_numpy(pixels)[None]
+
+
+def read_listed(file: str | Path, channels: int) -> Tensor:
+    """See `read_channels`, of a file that was there when its folder was listed.
+
+    Raises:
+        InputError: It is gone, or can not be read.
+    """
+    try:
+        return read_channels(Path(file), channels)
+    except FileNotFoundError:
+        raise InputError(f'{file}: no such file any more; it was there when the folder was listed.') from None

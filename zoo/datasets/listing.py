@@ -1,10 +1,13 @@
-"""Which files there are: folders and lists of stems."""
+"""Which files there are: folders and lists of stems; and whether they are images."""
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from registry import InputError
+
+from .base import MANY
+from .images import header_size
 
 IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
 Files = dict[str, str]  # stem -> path
@@ -70,3 +73,19 @@ def _stem(entry: str) -> str:
     name = entry.replace('\\', '/').rpartition('/')[2]
     stem, suffix = os.path.splitext(name)
     return stem if suffix.lower() in IMAGES else name  # a stem may have dots of its own
+
+
+def check_headers(files: Sequence[str], owner: str) -> list[tuple[int, int]]:
+    """(H, W) of images, from their headers; many make a progress bar.
+
+    Args:
+        files: The images.
+        owner: The data set that has them.
+
+    Raises:
+        InputError: One that can not be read.
+    """
+    from rich.progress import track
+
+    title = f'Checking images of {owner}'
+    return [header_size(f) for f in track(files, title, transient=True, disable=len(files) <= MANY)]

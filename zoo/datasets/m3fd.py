@@ -1,15 +1,15 @@
 """M3FD: road scenes in colour and infrared, in the folders of its authors."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from registry import DATASETS, InputError
+from registry import DATASETS
 
 from .base import Sample, choose_split
 from .listing import find_folder, list_files, read_stems
 from .paired_boxes import PairedBoxes
+from .splits import divide
 
 HOME = 'The data are at https://github.com/JinyuanLiu-CV/TarDAL.'
 PAIRS = 4200
@@ -75,28 +75,3 @@ class M3FD(PairedBoxes):
     def input_folders(cls, **arguments: Any) -> dict[str, str]:
         """Modality to the name of its folder."""
         return dict(FOLDERS)
-
-
-def divide(stems: Iterable[str], shares: Mapping[str, float], seed: int = 0) -> dict[str, list[str]]:
-    """Divide stems at random, each part sorted; the same on every machine and in every version.
-
-    >>> divide('abcdef', {'train': 0.5, 'test': 0.5})
-    {'train': ['a', 'd', 'f'], 'test': ['b', 'c', 'e']}
-
-    Args:
-        stems: What to divide.
-        shares: Name of a part to its share, each above 0; they sum up to 1.
-        seed: Another number makes another division.
-
-    Raises:
-        InputError: Other shares.
-    """
-    if not shares or any(share <= 0 for share in shares.values()) or abs(sum(shares.values()) - 1) > 1e-6:
-        raise InputError(f'The shares of a division are above 0 and sum up to 1, got {dict(shares)}.')
-    order = sorted(stems, key=lambda stem: sha256(f'{seed}:{stem}'.encode()).digest())
-    parts, start, reached = {}, 0, 0.0
-    for name, share in shares.items():
-        reached += share
-        stop = round(reached * len(order))
-        parts[name], start = sorted(order[start:stop]), stop
-    return parts

@@ -7,14 +7,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from registry import InputError, unknown_name
 
 from .base import MANY, MultimodalDataset, Sample
 from .box_files import ON_BAD_BOX, Box, clip_boxes, read_xml
-from .images import UNREADABLE, orientation, read_image, read_plane, upright
+from .images import header_size, read_channels
 from .listing import Files
 
 DROPPED = ('bad', 'hidden', 'ignored', 'repeated')
@@ -174,7 +173,7 @@ class PairedBoxes(MultimodalDataset):
         }
 
     def load_target(self, index: int) -> dict[str, Any]:
-        width, height = self._image_size(index)
+        height, width = self._image_size(index)
         return self._target(index, (height - 2 * self.border, width - 2 * self.border))
 
     def check_annotations(self) -> None:
@@ -192,15 +191,14 @@ class PairedBoxes(MultimodalDataset):
             self.load_target(index)
 
     def _image_size(self, index: int) -> tuple[int, int]:
-        """Width and height of the image of the first modality, from its header."""
+        """(H, W) of the image of the first modality, from its header."""
         files = list(self._files(index).values())
         for file in files:
             try:
-                with Image.open(file) as image:
-                    return image.size if orientation(image) < 5 else image.size[::-1]
-            except UNREADABLE as error:
+                return header_size(file)
+            except InputError:
                 if self.on_bad_image == 'error' or file == files[-1]:
-                    raise InputError(f'{file}: can not be read as an image ({error}).') from error
+                    raise
 
     def _files(self, index: int) -> Files:
         """Modality to file, of the modalities that the sample has."""
@@ -306,31 +304,3 @@ def plain(name: str) -> str:
     'freight_car'
     """
     return str(name).strip().lower().replace(' ', '_')
-
-
-def read_channels(file: Path, channels: int) -> Tensor:
-    """An image as (channels, H, W): three channels in colour, a grey image repeated; one channel as it was measured or,
-    of a colour image, its luma (ITU-R BT.601). 8 bits are uint8, the 16 bits of one channel float32. An image that EXIF
-    says to be turned is turned.
-
-    Raises:
-        FileNotFoundError: No such file.
-        InputError: It can not be read so, or ``channels`` is neither 1 nor 3.
-    """
-    if channels == 3:
-        return read_image(file)
-    if channels != 1:
-        raise InputError(f'{file}: images are read with 1 or 3 channels, not {channels!r}.')
-    try:
-        with Image.open(file) as image:
-            if image.mode.startswith(('I', 'F')):
-                plane = read_plane(file)
-                return plane if plane.dtype == torch.uint8 else plane.float()
-            image = upright(image)
-            image.draft('L', image.size)  # a JPEG holds its luma: colours need not be decoded
-            pixels = np.array(image if image.mode == 'L' else image.convert('L'))
-    except (FileNotFoundError, InputError):
-        raise
-    except UNREADABLE as error:
-        raise InputError(f'{file}: can not be read as an image ({error}).') from error
-    return torch.from_numpy(pixels)[None]

@@ -14,8 +14,9 @@ from registry import DATASETS, InputError, unknown_name
 
 from .base import Sample, choose_modalities
 from .box_files import Box, read_yolo
+from .images import read_channels
 from .listing import Files, find_folder, list_files
-from .paired_boxes import PairedBoxes, read_channels
+from .paired_boxes import PairedBoxes
 
 IMAGES = ('images/{folder}/{split}', '{folder}/images/{split}', '{folder}/{split}')
 LABELS = ('labels/{folder}/{split}', '{folder}/labels/{split}')

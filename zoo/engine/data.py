@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from registry import DATASETS, InputError
-from zoo.datasets import MultimodalDataset, check_inputs
+from zoo.datasets import UNLABELLED, MultimodalDataset, check_inputs
 from zoo.datasets.base import check_boxes, check_types
 
 
@@ -62,7 +62,7 @@ class SeededDataset(Dataset):
     the zoo's own base class, which checks them itself, are checked here.
     """
 
-    def __init__(self, dataset: Dataset, seed: int, num_classes: int | None = None) -> None:
+    def __init__(self, dataset: Dataset, seed: int, num_classes: int | Mapping[str, int] | None = None) -> None:
         self.dataset, self.seed, self.num_classes = dataset, seed, num_classes
         self.foreign = not isinstance(dataset, MultimodalDataset)
         self.knows_epoch = hasattr(dataset, 'epoch')
@@ -92,18 +92,31 @@ class SeededDataset(Dataset):
             torch.set_rng_state(states[2])
 
 
-def _check_labels(target: Any, size: tuple[int, ...], num_classes: int | None, source: str) -> None:
+def _check_labels(target: Any, size: tuple[int, ...], num_classes: int | Mapping[str, int] | None, source: str) -> None:
     """Refuse boxes that do not fit the image, and a class that the host does not have; -100, which torch's losses
-    ignore, is none."""
+    ignore, is none, and neither is `UNLABELLED` among several tasks."""
     labels = []
     if isinstance(target, Mapping) and {'boxes', 'labels'} <= target.keys():
         check_boxes(target, size, source)
         labels = target['labels'].tolist()
-    elif isinstance(target, int) or (isinstance(target, Tensor) and not target.ndim and not target.is_floating_point()):
-        labels = [label for label in [int(target)] if label != -100]
+    elif isinstance(num_classes, Mapping):
+        if not isinstance(target, Mapping) or (missing := [t for t in num_classes if t not in target]):
+            got = f'lacks {missing[0]!r}' if isinstance(target, Mapping) else f'is {target!r}'
+            raise InputError(f'{source}: the host has the tasks {", ".join(num_classes)}, but the target {got}.')
+        for task, number in num_classes.items():
+            if _class(target[task]) != UNLABELLED:
+                _check_labels(target[task], size, number, f'{source}, task {task}')
+    elif (label := _class(target)) is not None and label != -100:
+        labels = [label]
     for label in labels:
         if num_classes and not 0 <= label < num_classes:
             raise InputError(f'{source}: label {label} is out of range, expected 0..{num_classes - 1}.')
+
+
+def _class(target: Any) -> int | None:
+    """A target that is a single class, as a number."""
+    is_class = isinstance(target, Tensor) and not target.ndim and not target.is_floating_point()
+    return int(target) if is_class or isinstance(target, int) else None
 
 
 class Collate:
@@ -184,7 +197,7 @@ def build_dataloader(
     rank: int = 0,
     world_size: int = 1,
     cuda: bool = False,
-    num_classes: int | None = None,
+    num_classes: int | Mapping[str, int] | None = None,
 ) -> DataLoader:
     """A loader from ``dict(dataset=..., batch_size=..., ...)``; the other keys are DataLoader's arguments.
 

@@ -127,11 +127,24 @@ def check_dataset(host: MultimodalHost, dataset: Any, where: str) -> None:
             f'{where}: images of {size[0]}x{size[1]} (H x W), but {type(host).__name__} takes sides that are multiples '
             f'of {multiple}. Choose another size, or give the host pad_to={multiple}.'
         )
-    classes, known = getattr(dataset, 'num_classes', None), getattr(host, 'num_classes', None)
-    if classes and known and classes > known:
-        raise InputError(f'{where}: the data set has {classes} classes, the host num_classes={known}.')
+    _check_classes(getattr(dataset, 'num_classes', None), getattr(host, 'num_classes', None), where)
     if hasattr(dataset, 'check_annotations'):
         dataset.check_annotations()
+
+
+def _check_classes(delivered: Any, known: Any, where: str) -> None:
+    """Refuse more classes than the host has: numbers, or a number for each task."""
+    if not delivered or not known:
+        return
+    if isinstance(delivered, Mapping) != isinstance(known, Mapping):
+        raise InputError(f'{where}: the data set has num_classes={delivered}, the host {known}: only one has tasks.')
+    if isinstance(known, Mapping):
+        for task, number in known.items():
+            if task not in delivered:
+                raise unknown_name(f'task (of the host, in {where})', task, delivered)
+            _check_classes(delivered[task], number, f'{where}, task {task}')
+    elif delivered > known:
+        raise InputError(f'{where}: the data set has {delivered} classes, the host num_classes={known}.')
 
 
 def check_metric(host: MultimodalHost, metric: str | Mapping[str, Any], where: str) -> None:

@@ -343,7 +343,7 @@ def check_disjoint(training: Any, validation: Any) -> None:
     if lists[0][0] is not None and lists[0][0] == lists[1][0] and (common := lists[0][1] & lists[1][1]):
         raise InputError(
             f'{len(common)} samples of {lists[0][0]} are in the training and in the validation data, such as '
-            f'{min(common)!r}: give both data sets the same val_fraction.'
+            f'{min(common)!r}: give both data sets the same val_fraction, shares and seed.'
         )
 
 

@@ -36,6 +36,20 @@ def test_what_is_written_in_parts_is_read_back_memory_mapped(tmp_path, records):
     assert os.listdir(path.parent) == ['a.npy']
 
 
+def test_an_array_is_complete_whatever_it_holds(tmp_path, records):
+    path = tmp_path / 'a.npy'
+    assert not cache.is_complete(path, PAIR, (5,))
+    write(path, records)
+    spoiled = bytearray(path.read_bytes())
+    spoiled[-10] ^= 1
+    path.write_bytes(spoiled)
+    assert cache.is_complete(path, PAIR, (5,))
+    assert not cache.is_intact(path, PAIR, (5,))
+    assert not cache.is_complete(path, PAIR, (4,))
+    path.write_bytes(spoiled[:-1])
+    assert not cache.is_complete(path, PAIR, (5,))
+
+
 def test_the_checksum_is_the_crc_of_the_data(tmp_path, records):
     path = tmp_path / 'a.npy'
     write(path, records)

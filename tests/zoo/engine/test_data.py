@@ -1,6 +1,7 @@
 """Sampling, seeding, collation and the loaders made of them."""
 
 import random
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from torch.utils.data import Dataset
 
 from registry import InputError
+from zoo.datasets import UNLABELLED
 from zoo.engine import Collate, EpochSampler, build_dataloader
 from zoo.engine.data import SeededDataset
 
@@ -199,3 +201,24 @@ def test_boxes_of_a_data_set_of_its_own_kind_are_checked(box, label, message):
 
     with pytest.raises(InputError, match=message):
         SeededDataset(Boxed(), 0, num_classes=3)[0, 0]
+
+
+@pytest.mark.parametrize(
+    ('target', 'message'),
+    [
+        ({'cells': 1, 'skin': torch.tensor(6)}, ''),
+        ({'cells': torch.tensor(UNLABELLED), 'skin': 2}, ''),
+        ({'cells': 5, 'skin': 2}, r'Several\[0\], task cells: label 5 is out of range, expected 0\.\.4'),
+        ({'cells': 1, 'skin': torch.tensor(-2)}, r'Several\[0\], task skin: label -2 is out of range'),
+        ({'cells': 1}, r"Several\[0\]: the host has the tasks cells, skin, but the target lacks 'skin'"),
+        (torch.tensor(1), r'Several\[0\]: the host has the tasks cells, skin, but the target is tensor\(1\)'),
+    ],
+)
+def test_labels_of_tasks_of_a_data_set_of_its_own_kind_are_checked(target, message):
+    class Several(Noise):
+        def __getitem__(self, index):
+            return {'inputs': {'a': torch.zeros(3, 8, 8)}, 'present': torch.tensor([True]), 'target': target}
+
+    expected = pytest.raises(InputError, match=message) if message else nullcontext()
+    with expected:
+        SeededDataset(Several(), 0, num_classes={'cells': 5, 'skin': 7})[0, 0]

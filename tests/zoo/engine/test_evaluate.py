@@ -1,6 +1,7 @@
 """What must fit between a host and its data, found before anything runs."""
 
 import warnings
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -85,3 +86,26 @@ def test_training_samples_can_not_validate():
     check_disjoint(SimpleNamespace(names=['0003']), SimpleNamespace(names=['0003']))  # of nobody knows which list
     with pytest.raises(InputError, match=r"1 samples of train.txt .*such as '0004'.*val_fraction"):
         check_disjoint(training, SimpleNamespace(list='train.txt', names=['0004', '0005']))
+
+
+TASKS = {'cells': 5, 'skin': 7}
+
+
+@pytest.mark.parametrize(
+    ('delivered', 'known', 'message'),
+    [
+        (5, 4, 'train_dataloader: the data set has 5 classes, the host num_classes=4'),
+        (TASKS, {'cells': 5, 'skin': 6}, 'train_dataloader, task skin: the data set has 7 classes, the host num_class'),
+        ({'cells': 5}, TASKS, r"No task \(of the host, in train_dataloader\) named 'skin'"),
+        (TASKS, 7, r"the data set has num_classes=\{'cells': 5, 'skin': 7\}, the host 7: only one has tasks"),
+        (5, TASKS, 'only one has tasks'),
+        (TASKS, TASKS, ''),
+        (TASKS, {'skin': 8}, ''),
+    ],
+)
+def test_classes_that_the_host_does_not_have_are_found_before_training_for_each_task(delivered, known, message):
+    several = host()
+    several.num_classes = known
+    expected = pytest.raises((InputError, NameNotFound), match=message) if message else nullcontext()
+    with expected:
+        check_dataset(several, data(num_classes=delivered), 'train_dataloader')

@@ -6,9 +6,11 @@ from .geometry import Geometry, RandomCrop, RandomFlip, RandomResize, RandomRota
 from .letterbox import LetterBox
 from .mixing import Mixing, MixUp, Mosaic
 from .photometric import RandomGain, RandomHSV, scale_hsv
+from .view import VIEWS, RandomView
 from .volume import IntensityShift, VolumeCrop, VolumeFlip, VolumeGeometry, VolumeRotation, rotate_volume, volume_size
 
 __all__ = [
+    'VIEWS',
     'FrequencyFilter',
     'Geometry',
     'IntensityShift',
@@ -23,6 +25,7 @@ __all__ = [
     'RandomHSV',
     'RandomResize',
     'RandomRotation',
+    'RandomView',
     'Resize',
     'VolumeCrop',
     'VolumeFlip',

@@ -257,8 +257,9 @@ class RandomFlip(Geometry):
         self.direction = direction
 
     def draw(self, height: int, width: int) -> Move:
-        return FLIPS[self.direction] if torch.rand(()).item() < self.p else _stay
+        return FLIPS[self.direction] if torch.rand(()).item() < self.p else stay
 
 
-def _stay(x: Tensor) -> Tensor:
+def stay(x: Tensor) -> Tensor:
+    """The move that moves nothing."""
     return x
