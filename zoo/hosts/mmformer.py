@@ -12,6 +12,7 @@ from zoo.fusion.fusion import readable
 from zoo.layers3d import SLOPE, Decoder3D, Encoder3D, NamedConv3d, UpStep, conv3d, pre_norm
 
 from .label_host import encoder_parameters
+from .presets import presets
 from .volume_host import VolumeHost, check_conv_padding, check_widths, present_maps
 
 ABSENT = ('masked', 'zero_pos')
@@ -23,12 +24,11 @@ class MMFormer(VolumeHost):
     """A U-Net encoder and a transformer for each modality, a transformer across the modalities at the coarsest level,
     and a convolutional decoder (Zhang et al., "mmFormer", arXiv:2206.02425).
 
-    With four modalities of one channel, four classes, ``token_layout='official'``, ``absent_tokens='zero_pos'`` and the
-    other defaults it is the published network: 36,391,760 parameters, 593,356 of them in the auxiliary decoder (the
-    official class holds 262,656 more, in convolutions that it never calls). Ours: any number of modalities, of any
-    channels, whose weights go by name; logits come out; other sizes, for which the positions are resized, and any
-    size with ``pad_to``. The official training run is that network with ``encode_on='all', aux_on='all',
-    loss=dict(type='DiceWCE', floor=0.005)``.
+    With four modalities of one channel, four classes and the other defaults it has the published network's 36,391,760
+    parameters, 593,356 of them in the auxiliary decoder (the official class holds 262,656 more, in convolutions that it
+    never calls); ``preset='official'`` makes it that network in its training run. Ours: any number of modalities, of
+    any channels, whose weights go by name; logits come out; other sizes, for which the positions are resized, and any
+    size with ``pad_to``.
 
     Args:
         modalities: Names of the inputs.
@@ -60,6 +60,9 @@ class MMFormer(VolumeHost):
         side_size: See `VolumeHost`.
         warmup_epochs: See `VolumeHost`.
         aux_on: See `VolumeHost`.
+        preset: ``'official'`` sets what the published training run does, where the arguments do not say it:
+            ``encode_on='all'``, ``aux_on='all'``, ``loss=dict(type='DiceWCE', floor=0.005)``,
+            ``token_layout='official'``, ``absent_tokens='zero_pos'``, ``blend='uniform'``.
         data_preprocessor: See `MultimodalHost`.
         encode_on: See `MultimodalHost`.
 
@@ -71,6 +74,16 @@ class MMFormer(VolumeHost):
     offers = frozenset({'features', 'unimodal', 'sample_losses'})
     offers_with: Mapping[str, str] = {'unimodal': 'aux_heads=True'}
 
+    @presets(
+        official={
+            'encode_on': 'all',
+            'aux_on': 'all',
+            'loss': {'type': 'DiceWCE', 'floor': 0.005},
+            'token_layout': 'official',
+            'absent_tokens': 'zero_pos',
+            'blend': 'uniform',
+        }
+    )
     def __init__(
         self,
         modalities: Sequence[str],
@@ -94,6 +107,7 @@ class MMFormer(VolumeHost):
         side_size: str = 'full',
         warmup_epochs: int = 0,
         aux_on: str = 'present',
+        preset: str | None = None,
         data_preprocessor: nn.Module | Mapping | None = None,
         encode_on: str = 'present',
     ) -> None:

@@ -11,6 +11,7 @@ from zoo.batch import Batch, Features
 from zoo.layers3d import Decoder3D, Encoder3D, NamedConv3d, UpStep, conv3d, post_norm
 
 from .label_host import encoder_parameters
+from .presets import presets
 from .volume_host import VolumeHost, check_conv_padding, check_widths, present_maps
 
 HEAD_WIDTH = 16  # inside the heads of the probability maps
@@ -24,8 +25,7 @@ class RFNet(VolumeHost):
     With four modalities of one channel, four classes and the other defaults it is the published network: 8,398,572
     parameters at inference and 586,388 in the auxiliary decoder. Ours: any number of modalities, of any channels, whose
     weights go by name; logits come out; any size, with ``pad_to``; nothing of the size of modalities times regions
-    times the volume is stored. The official training run is ``encode_on='all', aux_on='all', warmup_epochs=20,
-    loss=dict(type='DiceWCE', floor=0.005)``.
+    times the volume is stored. The official training run is ``preset='official'``.
 
     Args:
         modalities: Names of the inputs.
@@ -44,6 +44,9 @@ class RFNet(VolumeHost):
         side_size: See `VolumeHost`.
         warmup_epochs: See `VolumeHost`.
         aux_on: See `VolumeHost`.
+        preset: ``'official'`` sets what the published training run does, where the arguments do not say it:
+            ``encode_on='all'``, ``aux_on='all'``, ``warmup_epochs=20``, ``loss=dict(type='DiceWCE', floor=0.005)``,
+            ``blend='uniform'``.
         data_preprocessor: See `MultimodalHost`.
         encode_on: See `MultimodalHost`.
 
@@ -54,6 +57,15 @@ class RFNet(VolumeHost):
     offers = frozenset({'features', 'unimodal', 'sample_losses'})
     offers_with: Mapping[str, str] = {'unimodal': 'aux_heads=True'}
 
+    @presets(
+        official={
+            'encode_on': 'all',
+            'aux_on': 'all',
+            'warmup_epochs': 20,
+            'loss': {'type': 'DiceWCE', 'floor': 0.005},
+            'blend': 'uniform',
+        }
+    )
     def __init__(
         self,
         modalities: Sequence[str],
@@ -70,6 +82,7 @@ class RFNet(VolumeHost):
         side_size: str = 'full',
         warmup_epochs: int = 0,
         aux_on: str = 'present',
+        preset: str | None = None,
         data_preprocessor: nn.Module | Mapping | None = None,
         encode_on: str = 'present',
     ) -> None:

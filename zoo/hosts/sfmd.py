@@ -15,10 +15,10 @@ from zoo.layers import he_init_
 from zoo.rows import Rows, lone_values_allowed
 
 from .label_host import LabelHost, build_encoders, encoder_parameters
+from .presets import presets
 
 AUX_HEADS = (False, True, 'trunk')
 AUX_ON = ('present', 'all')
-PRESETS = {None: {}, 'official': {'encode_on': 'all', 'aux_on': 'all'}}
 
 
 @HOSTS.register_module()
@@ -51,7 +51,8 @@ class SFMD(LabelHost):
             (10,494,466 parameters).
         aux_on: Which samples count in the auxiliary losses: ``'present'``, or ``'all'`` that the data set delivered,
             also where a plugin dropped the modality; this needs features of them (``encode_on='all'``).
-        preset: ``'official'`` sets what published training does: ``encode_on='all'``, ``aux_on='all'``.
+        preset: ``'official'`` sets what published training does, where the arguments do not say it:
+            ``encode_on='all'``, ``aux_on='all'``.
         data_preprocessor: See `MultimodalHost`.
         encode_on: See `MultimodalHost`.
 
@@ -64,6 +65,7 @@ class SFMD(LabelHost):
     offers = frozenset({'features', 'unimodal', 'sample_losses'})
     offers_with: Mapping[str, str] = {'unimodal': "aux_heads=True or aux_heads='trunk'"}
 
+    @presets(official={'encode_on': 'all', 'aux_on': 'all'})
     def __init__(
         self,
         modalities: Sequence[str],
@@ -78,10 +80,6 @@ class SFMD(LabelHost):
         data_preprocessor: nn.Module | Mapping | None = None,
         encode_on: str = 'present',
     ) -> None:
-        if preset not in PRESETS:
-            raise unknown_name('preset', preset, [p for p in PRESETS if p])
-        encode_on = PRESETS[preset].get('encode_on', encode_on)
-        aux_on = PRESETS[preset].get('aux_on', aux_on)
         super().__init__(modalities, num_classes, in_chans, loss, data_preprocessor, encode_on)
         if aux_on not in AUX_ON:
             raise unknown_name('way to train auxiliary heads (aux_on)', aux_on, AUX_ON)
