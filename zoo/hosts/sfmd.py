@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from registry import FUSIONS, HOSTS, InputError, unknown_name
 from zoo.batch import Batch, Features, Outputs
 from zoo.encoders.resnet_se_stem import residual_stage
+from zoo.fusion import Concat
 from zoo.heads import LinearHead
 from zoo.layers import he_init_
 from zoo.rows import Rows, lone_values_allowed
@@ -45,6 +46,8 @@ class SFMD(LabelHost):
         in_chans: Channels of each modality's input; one number for all, or a mapping.
         trunk_channels: Widths of the trunk's two stages.
         loss: A loss of (logits, class indices): name or config.
+        fusion: A registered fusion block on the branches' maps; ``'MeanVariance'`` makes it HeMIS on these branches.
+            Only after the default go the trunk's first weights by name.
         aux_heads: Unimodal predictions, trained with the same loss (``loss_aux_<modality>``) and not used at inference:
             True, a linear layer on the mean of each branch's map (258 parameters each), which fits the negligible cost
             that the MWAM paper reports; ``'trunk'``, one more trunk that all modalities share, as in the official code
@@ -74,6 +77,7 @@ class SFMD(LabelHost):
         in_chans: int | Mapping[str, int] = 3,
         trunk_channels: Sequence[int] = (256, 512),
         loss: str | Mapping = 'CrossEntropyLoss',
+        fusion: str | Mapping = 'Concat',
         aux_heads: bool | str = False,
         aux_on: str = 'present',
         preset: str | None = None,
@@ -93,8 +97,9 @@ class SFMD(LabelHost):
         self.aux_on = aux_on
         self.encoders = build_encoders(encoder, self.in_chans)
         channels = {m: e.out_channels for m, e in self.encoders.items()}
-        self.fusion = FUSIONS.build('Concat', modalities=self.modalities, channels=channels)
-        self.trunk = Trunk(channels, trunk_channels, num_classes)
+        self.fusion = FUSIONS.build(fusion, modalities=self.modalities, channels=channels)
+        side_by_side = isinstance(self.fusion, Concat) and self.fusion.mix is None
+        self.trunk = Trunk(channels if side_by_side else self.fusion.out_channels, trunk_channels, num_classes)
         if aux_heads == 'trunk':
             if len(set(channels.values())) > 1:
                 raise InputError(f"aux_heads='trunk' is shared: the branches must have one width, got {channels}.")
@@ -114,7 +119,7 @@ class SFMD(LabelHost):
         return {m: self.encode_modality(encoder, batch, m) for m, encoder in self.encoders.items()}
 
     def fuse(self, features: Features, mask: Tensor) -> Tensor:
-        """-> (B, C, h, w), the branches side by side."""
+        """-> (B, C, h, w), by default the branches side by side."""
         return self.fusion(features, mask)
 
     def decode(self, fused: Tensor, features: Features) -> Outputs:
@@ -143,7 +148,8 @@ class SFMD(LabelHost):
 
     def branch(self, modality: str) -> Iterator[nn.Parameter]:
         """The parameters of this modality's encoder: stem, two stages and channel weights."""
-        return encoder_parameters(self.encoders, modality)
+        yield from encoder_parameters(self.encoders, modality)
+        yield from self.fusion.branch(modality)
 
     def compilable(self) -> Iterator[nn.Module]:
         """The branches and the trunk."""
