@@ -8,10 +8,11 @@ from torch import Tensor, nn
 
 from registry import HOSTS
 from zoo.batch import Batch, Features
-from zoo.layers3d import Decoder3D, Encoder3D, NamedConv3d, UpStep, conv3d, post_norm
+from zoo.layers3d import Decoder3D, NamedConv3d, UpStep, conv3d, post_norm
 
 from .label_host import encoder_parameters
 from .presets import presets
+from .volume_encoder import volume_encoder
 from .volume_host import VolumeHost, check_conv_padding, check_widths, present_maps
 
 HEAD_WIDTH = 16  # inside the heads of the probability maps
@@ -35,6 +36,8 @@ class RFNet(VolumeHost):
         hidden: Of the small networks that weigh the modalities of a region.
         conv_padding: ``'reflect'``, as published; or ``'zeros'``, which is faster (on a CPU a third of a convolution's
             time at the finest level).
+        encoder: Of each modality, name or config: maps (B, C_i, D / 2**i, H / 2**i, W / 2**i), finest first,
+            with ``out_channels`` as in ``widths``. By default `UNet3D` with blocks of ``'post_norm'``.
         loss: See `VolumeHost`.
         aux_heads: Add the auxiliary decoder, which all modalities share. It segments from each modality alone
             (``loss_aux_<modality>``, `unimodal`) and is not used at inference.
@@ -74,6 +77,7 @@ class RFNet(VolumeHost):
         widths: Sequence[int] = (16, 32, 64, 128),
         hidden: int = 128,
         conv_padding: str = 'reflect',
+        encoder: str | Mapping | None = None,
         loss: str | Mapping = 'DiceWCE',
         aux_heads: bool = True,
         pad_to: int | None = None,
@@ -103,7 +107,9 @@ class RFNet(VolumeHost):
             encode_on,
         )
         self.levels = len(widths)
-        self.encoders = nn.ModuleDict({m: Encoder3D(c, widths, post_norm, padding) for m, c in self.in_chans.items()})
+        self.encoders = nn.ModuleDict(
+            {m: volume_encoder(encoder, c, widths, 'post_norm', padding) for m, c in self.in_chans.items()}
+        )
         self.decoder = RegionDecoder(self.modalities, widths, num_classes, hidden, padding)
         if aux_heads:
             self.aux['shared'] = Decoder3D(widths, num_classes, post_norm, padding)
