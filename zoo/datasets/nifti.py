@@ -92,7 +92,8 @@ def write_labels(file: Path, labels: np.ndarray, grid: Grid) -> None:
 
     whole = np.zeros(grid.shape, np.uint8)
     whole[grid.box] = labels
-    image = nibabel.Nifti1Image(whole, grid.affine, grid.header, dtype=np.uint8)
+    image = nibabel.Nifti1Image(whole, grid.affine, grid.header)
+    image.set_data_dtype(np.uint8)
     image.header['cal_min'] = image.header['cal_max'] = 0  # a window of grey values, for images
     try:
         nibabel.save(image, file)
