@@ -229,15 +229,13 @@ class FileItems(Sequence[Item]):
 
     Each file is read as the data set's class reads it and resized to the size of the test data, by their `LetterBox` if
     they have one: values of 16 bits and other floats take the nearest pixel, since a mean over the holes of a depth map
-    is no depth. Of the transforms that the config names those that do not move pixels follow.
+    is no depth. Volumes keep their size. Of the transforms that the config names those that do not move pixels follow.
 
     Args:
         files: The samples.
         cfg: The config.
         host: The host.
         classes: The names of the classes as the checkpoint has them; those of the data set's class when there are none.
-
-    Volumes keep their size.
 
     Raises:
         InputError: The data set can not read single files.
