@@ -4,6 +4,7 @@ Examples:
     python tools/list.py                              everything
     python tools/list.py configs "r18*mwam*"          the configs that match, by path or by name
     python tools/list.py configs my_config.py --json  one config, wherever it lies
+    python tools/list.py configs rfnet_brats --parts  also what each part of the host costs; --parts 2 is finer
     python tools/list.py encoders "convnext*"         also the models of timm that match
     python tools/list.py --docs                       write docs/zoo.md
 """
@@ -16,6 +17,7 @@ import re
 import sys
 from collections.abc import Iterable, Mapping
 from contextlib import redirect_stdout
+from dataclasses import asdict
 from fnmatch import fnmatchcase
 from itertools import groupby
 from pathlib import Path
@@ -95,6 +97,15 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--json', action='store_true', help='print JSON instead of tables')
     parser.add_argument(
+        '--parts',
+        nargs='?',
+        type=int,
+        const=1,
+        default=0,
+        metavar='DEPTH',
+        help='of configs: parameters and MACs of each part of the host, to the unit; 2 and more divide parts further',
+    )
+    parser.add_argument(
         '--docs',
         nargs='?',
         type=Path,
@@ -103,8 +114,12 @@ def parse_args() -> argparse.Namespace:
         help='write all tables as Markdown, to docs/zoo.md by default',
     )
     args = parser.parse_args()
-    if args.docs and (args.kind or args.json):
-        parser.error('--docs writes everything: leave out the kind, the pattern and --json')
+    if args.docs and (args.kind or args.json or args.parts):
+        parser.error('--docs writes everything: leave out the kind, the pattern, --json and --parts')
+    if args.parts < 0:
+        parser.error(f'DEPTH must be at least 0, got {args.parts}')
+    if args.parts and args.kind != 'configs':
+        parser.error('--parts is for configs: python tools/list.py configs NAME --parts')
     if args.docs and args.docs.suffix != '.md':
         parser.error(f'--docs takes the name of a Markdown file (.md), got {str(args.docs)!r}')
     return args
@@ -121,7 +136,7 @@ def main() -> None:
     import plugins  # noqa: F401  registers them
 
     with redirect_stdout(sys.stderr):  # configs and libraries may print, and JSON must stay pure
-        found = {kind: collect(kind, args.pattern) for kind in ([args.kind] if args.kind else KINDS)}
+        found = {kind: collect(kind, args.pattern, args.parts) for kind in ([args.kind] if args.kind else KINDS)}
     if args.docs:
         for row in found['configs']:
             if reason := row.get('error') or row.get('lacks'):
@@ -139,13 +154,18 @@ def main() -> None:
 # ---- collecting
 
 
-def collect(kind: str, pattern: str) -> list[Row]:
+def collect(kind: str, pattern: str, depth: int = 0) -> list[Row]:
     """The rows of one kind whose names match a shell pattern, without regard to case.
+
+    Args:
+        kind: One of `KINDS`.
+        pattern: On the names.
+        depth: Of the parts of configs' hosts, see `host_cost`.
 
     Raises:
         NameNotFound: A name without wildcard that is not there.
     """
-    rows, known = configs(pattern) if kind == 'configs' else parts(kind, pattern)
+    rows, known = configs(pattern, depth) if kind == 'configs' else parts(kind, pattern)
     if not rows and not re.search(r'[*?\[]', pattern):
         raise NameNotFound(
             f'No {kind.removesuffix("s")} {pattern!r}.{nearest(pattern, known)} '
@@ -168,7 +188,7 @@ def parts(kind: str, pattern: str) -> tuple[list[Row], list[str]]:
     return rows, list(known)
 
 
-def configs(pattern: str) -> tuple[list[Row], list[str]]:
+def configs(pattern: str, depth: int = 0) -> tuple[list[Row], list[str]]:
     """The configs of the zoo that match, or the one file that ``pattern`` names, and the names of all.
 
     Raises:
@@ -179,7 +199,7 @@ def configs(pattern: str) -> tuple[list[Row], list[str]]:
     one = Path(pattern).is_file()
     chosen = [Path(pattern)] if one else [p for p, name in zip(files, known) if matches(name, pattern)]
     costs: dict[str, Any] = {}
-    rows = [attempt(p, costs) for p in track(chosen, None if one else 'configs')]
+    rows = [attempt(p, costs, depth) for p in track(chosen, None if one else 'configs')]
     if len(rows) == 1 and (reason := rows[0].get('error') or rows[0].get('lacks')):
         raise InputError(reason)
     return rows, [*known, *(p.stem for p in files)]
@@ -197,11 +217,11 @@ def matches(name: str, pattern: str) -> bool:
     return any(fnmatchcase('/'.join(levels[i:]), pattern) for i in range(len(levels)))
 
 
-def attempt(path: Path, costs: dict[str, Any]) -> Row:
+def attempt(path: Path, costs: dict[str, Any], depth: int = 0) -> Row:
     """`describe_config`. One that can not be built gets a row without numbers, with the reason as ``error``, or as
     ``lacks`` where only an optional library is not installed."""
     try:
-        return describe_config(path, costs)
+        return describe_config(path, costs, depth)
     except Exception as error:  # configs and models are code: whatever one raises must not hide the others
         if os.environ.get('COUNTERPOISE_TRACEBACK'):
             raise
@@ -213,12 +233,13 @@ def attempt(path: Path, costs: dict[str, Any]) -> Row:
         return {**row, 'lacks' if lacks else 'error': reason}
 
 
-def describe_config(path: Path, costs: dict[str, Any]) -> Row:
+def describe_config(path: Path, costs: dict[str, Any], depth: int = 0) -> Row:
     """What a config trains, and what its host costs.
 
     Args:
         path: The file.
         costs: Those counted before, by `cost_key`; extended.
+        depth: See `host_cost`.
 
     Raises:
         InputError: It can not be read or built.
@@ -226,7 +247,7 @@ def describe_config(path: Path, costs: dict[str, Any]) -> Row:
     """
     cfg = load_config(path)
     if (key := cost_key(cfg)) not in costs:
-        costs[key] = host_cost(cfg)
+        costs[key] = host_cost(cfg, depth)
     cost = costs[key]
     row = {
         'config': shown(path),
@@ -239,7 +260,11 @@ def describe_config(path: Path, costs: dict[str, Any]) -> Row:
         'macs': cost.macs,
         'input': cost.input,
     }
-    return {**row, 'training_only': cost.training_only} if cost.training_only else row
+    if cost.training_only:
+        row['training_only'] = cost.training_only
+    if cost.parts:
+        row['parts'] = [asdict(part) for part in cost.parts]
+    return row
 
 
 def shown(path: Path) -> str:
@@ -273,6 +298,9 @@ def show(found: Mapping[str, list[Row]]) -> None:
         console.print(f'[bold]{kind}[/] ({len(rows)})')
         if rows:
             console.print(config_table(rows) if kind == 'configs' else part_table(rows))
+        for row in rows:
+            if 'parts' in row:
+                console.print(host_table(row))
     if found.get('configs'):
         console.print(COUNTED, style='dim')
 
@@ -282,6 +310,17 @@ def part_table(rows: Iterable[Row]) -> Table:
     table = Table('name', 'description', box=box.SIMPLE_HEAD, pad_edge=False)
     for row in rows:
         table.add_row(f'[bold]{escape(row["name"])}', escape(row['description']))
+    return table
+
+
+def host_table(row: Row) -> Table:
+    """The parts of a config's host, in whole numbers."""
+    table = Table(row['config'], 'parameters', 'MACs', box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in table.columns[1:]:
+        column.justify, column.no_wrap = 'right', True
+    for part in row['parts']:
+        macs = '–' if part['macs'] is None else f'{part["macs"]:,}'
+        table.add_row(escape(part['name']), f'{part["parameters"]:,}', macs)
     return table
 
 

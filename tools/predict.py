@@ -3,10 +3,13 @@
 INPUTS are any number of
     a folder     with a subfolder for each modality (rgb/, depth/); files of one stem are one sample, a missing one
                  means that its modality is absent
+                 of BraTS: a case, <case>/<case>_flair.nii.gz and so on, or a folder of cases
     a list       *.txt: one sample a line, rgb=path depth=path; paths begin at the folder of the list
-    image files  .../rgb/x.png, whose partners lie in the folders beside rgb
+    image files  .../rgb/x.png, whose partners lie in the folders beside rgb; of BraTS one of a case, or its _vol.npy
 and the first samples of the config's test data by default. Of a detector also pr_curves.png and pr_curves.csv are
 written then: precision over recall on each subset, of the drawn samples only (tools/test.py writes those of all).
+Of volumes in files the labels that each subset predicts are written too: <case>_flair+t1.nii.gz on the grid of the
+input, with the labels of BraTS (4: enhancing tumour).
 
 Example: python tools/predict.py configs/late_fusion/r18_digitscenes.py work_dirs/r18_digitscenes/best.pth --count 4
 """
@@ -38,7 +41,7 @@ def main() -> None:
 
     args = parse_args()
     cfg = config_of(args)
-    pictures, missing, curves = predict_checkpoint(
+    written = predict_checkpoint(
         cfg,
         args.checkpoint,
         args.inputs,
@@ -49,12 +52,14 @@ def main() -> None:
         args.count,
     )
     console = Console(highlight=False, soft_wrap=True)
-    for modality, count in missing.items():
+    pictures, labels = len(written.pictures), len(written.labels)
+    for modality, count in written.missing.items():
         if count:
-            console.print(f'{modality} is absent in {count} of {len(pictures)} samples.')
-    console.print(f'Wrote {len(pictures)} picture{"s" * (len(pictures) > 1)} to {args.out}.', markup=False)
-    if curves:
-        console.print(f'Their precision-recall curves, of these samples only: {curves}.', markup=False)
+            console.print(f'{modality} is absent in {count} of {pictures} samples.')
+    maps = f' and {labels} label map{"s" * (labels > 1)}' if labels else ''
+    console.print(f'Wrote {pictures} picture{"s" * (pictures > 1)}{maps} to {args.out}.', markup=False)
+    if written.curves:
+        console.print(f'Their precision-recall curves, of these samples only: {written.curves}.', markup=False)
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""mmFormer on BraTS 2020 with random subsets of the sequences; absent ones are in no loss (docs/volumes.md)."""
+"""mmFormer on BraTS 2020 as published, with random subsets of the sequences (docs/volumes.md)."""
 
 _base_ = [
     '../_base_/datasets/brats.py',
@@ -6,6 +6,7 @@ _base_ = [
     '../_base_/schedules/adam_poly_1000e.py',
     '../_base_/runtime/default.py',
 ]
+model = dict(preset='official')
 train_dataloader = dict(
     dataset=dict(
         transforms=[

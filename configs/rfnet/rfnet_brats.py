@@ -1,4 +1,4 @@
-"""RFNet on BraTS 2020 with random subsets of the sequences; absent ones are in no loss (docs/volumes.md)."""
+"""RFNet on BraTS 2020 as published, with random subsets of the sequences (docs/volumes.md)."""
 
 _base_ = [
     '../_base_/datasets/brats.py',
@@ -6,4 +6,5 @@ _base_ = [
     '../_base_/schedules/adam_poly_300e.py',
     '../_base_/runtime/default.py',
 ]
+model = dict(preset='official')
 plugins = [dict(type='ModalityDropout', mode='subsets')]

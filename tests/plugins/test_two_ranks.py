@@ -1,4 +1,4 @@
-"""MWAM and OGM-GE in two processes against one: the same decisions on both ranks, those of the joined batch."""
+"""Plugins in two processes against one: the same decisions on both ranks, those of the joined batch."""
 
 import os
 import subprocess
@@ -17,37 +17,54 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from plugins import MWAM, OGMGE
+from plugins import MAD, MAR, MWAM, OGMGE
 from zoo.hosts import LateFusion
 
 rank, world, store, out = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
 dist.init_process_group('gloo', init_method=f'file://{store}', rank=rank, world_size=world)
 found = {}
-plugins = {'mwam': MWAM(), 'hybrid': MWAM(mode='hybrid'), 'ogm': OGMGE(noise=False), 'ogm_ge': OGMGE()}
-for name, plugin in plugins.items():
-    torch.manual_seed(0)
+
+
+def build(seed=0):
+    torch.manual_seed(seed)
     host = LateFusion(('rgb', 'depth'), 4, 'test_resnet', 1)
     for m in host.modalities:
         host.encoders[m] = nn.Sequential(nn.Flatten(), nn.Linear(16 * 24, 96), nn.Tanh())
-    host.train().plug(plugin)
+    return host
+
+
+plugins = {
+    'mwam': MWAM(),
+    'hybrid': MWAM(mode='hybrid'),
+    'ogm': OGMGE(noise=False),
+    'ogm_ge': OGMGE(),
+    'mad': MAD(build(seed=1), start_epoch=0),
+    'mar': MAR(beta=1.0, mine=(0, 1), start_epoch=1),
+}
+for name, plugin in plugins.items():
+    host = build().train().plug(plugin)
     host.clock.rank = rank
     model = DistributedDataParallel(host)
     optimizer = torch.optim.SGD(host.parameters(), lr=0.1)
     optimizer.register_step_pre_hook(lambda o, *_: host.on_gradients(o))
     generator = torch.Generator().manual_seed(1)
     for step in range(3):
-        host.clock.iteration = step
+        host.clock.iteration, host.clock.epoch = step, step // 2
         x = {m: torch.randn(8, 1, 16, 24, generator=generator) for m in host.modalities}
         present = torch.ones(8, 2, dtype=torch.bool)
         present[:4, 1] = step != 1  # the first rank sees no depth at all in one step
+        if name == 'mar' and step == 2:  # one sample for each combination that may be weak, one on each rank
+            present[1, 0] = present[6, 1] = False
         target = torch.randint(0, 4, (8,), generator=generator)
         mine = slice(rank * 8 // world, (rank + 1) * 8 // world)
         losses = model({m: v[mine] for m, v in x.items()}, present[mine], target[mine], mode='loss')
         optimizer.zero_grad()
-        losses['loss_task'].backward() if name != 'hybrid' else sum(losses.values()).backward()
+        losses['loss_task'].backward() if name in ('mwam', 'ogm', 'ogm_ge') else sum(losses.values()).backward()
         optimizer.step()
-        found[name, step] = plugin.logged['K' if 'K' in plugin.logged else 'k'][1]
+        for key in {'K', 'k'} & set(plugin.logged):
+            found[name, step] = plugin.logged[key][1]
     found[name] = torch.cat([p.detach().flatten() for p in host.parameters()])
+found['counts'], found['weak'] = plugins['mar'].counts, plugins['mar']._weak_table()
 torch.save(found, out)
 dist.destroy_process_group()
 """
@@ -92,3 +109,18 @@ def test_one_step_of_mwam_is_the_same_to_the_last_digits(found):
 def test_noise_is_the_same_on_both_ranks_and_there(found):
     _, first, _ = found
     assert not torch.equal(first['ogm'], first['ogm_ge'])
+
+
+def test_mar_counts_the_complete_samples_of_all_ranks_and_trains_as_one_process(found):
+    one, first, _ = found
+    assert one['counts'].sum() == 3 * (8 + 4)  # two combinations and all; the first rank has none in one step
+    assert torch.equal(first['counts'], one['counts'])
+    assert torch.equal(first['weak'], one['weak'])
+    assert one['weak'].sum() == 1
+    torch.testing.assert_close(first['mar'], one['mar'], rtol=1e-4, atol=1e-6)
+
+
+def test_mad_compares_the_samples_of_each_rank(found):
+    one, first, _ = found
+    assert not torch.equal(first['mad'], one['mad'])  # a batch of four is not one of eight
+    assert not torch.equal(first['mad'], first['mar'])

@@ -2,6 +2,7 @@
 
 import torch
 
+FUSIONS = ('Concat', 'MeanVariance')  # it takes all
 NARROW = {'encoder': {'type': 'ResNetSEStem', 'channels': (4, 8)}, 'trunk_channels': (8, 8)}
 
 

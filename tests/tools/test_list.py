@@ -96,6 +96,29 @@ def test_a_config_says_what_its_host_costs(listed):
     assert plain['parameters'] == row['parameters'] - heads
 
 
+def test_the_parts_of_a_host_are_listed_to_the_unit(here, listed):
+    (row,) = listed('configs', 'mmformer_brats', '--parts', '2')
+    parts = {p['name']: (p['parameters'], p['macs']) for p in row['parts']}
+    published = {  # at 128 voxels a side
+        'encoders.flair.levels': (1_473_216, 16_194_207_744),
+        'encoders.t1.project': (66_048, 33_554_432),
+        'encoders.t2.layers.0': (5_250_048, 2_952_790_016),
+        'encoders.t2.positions': (262_144, 0),
+        'between.layers.0': (5_250_048, 15_032_385_536),
+        'aux.shared': (593_356, 109_991_428_096),
+        'decoder': (1_293_444, 35_819_356_160),
+    }
+    assert {name: parts[name] for name in published} == published
+    code, out, _ = here('list', 'configs', 'rfnet_brats', '--parts')
+    assert code == 0
+    for line in (r'encoders\.flair +1,466,496 +15,040,512,000', r'aux\.shared +586,388 +100,139,008,000'):
+        assert re.search(line, out), out
+    assert 'decoder.fusions' not in out
+    code, _, err = here('list', 'hosts', '--parts')
+    assert code == 2
+    assert '--parts is for configs' in err
+
+
 def test_all_configs_are_listed_and_the_table_fits_80_columns(here, listed, monkeypatch):
     rows = listed('configs')
     files = sorted((ROOT / 'configs').rglob('*.py'))

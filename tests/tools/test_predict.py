@@ -105,7 +105,7 @@ MISTAKES = {
     'classes': (('--cfg-options', 'model.num_classes=5'), 'has head.'),
     'other readers': (
         ('photos', '--cfg-options', 'custom_imports=[toy_scenes]', 'test_dataloader.dataset={type: ToyScenes}'),
-        'ToyScenes has no read_input',
+        'ToyScenes has no read_files',
     ),
 }
 
@@ -278,4 +278,115 @@ def test_a_host_that_finishes_its_predictions_later_is_asked_to(tmp_path):
         [[3, 5, 23, 17, pytest.approx(0.9), 0]],
         [[4, 5, 24, 17, pytest.approx(0.9), 1]],
         [],
+    ]
+
+
+VOLUMES = """
+model = dict(
+    type='RFNet', modalities=['flair', 't1'], num_classes=4, widths=(2, 4), hidden=4, aux_heads=False,
+    window=(8, 8, 8), pad_to=2,
+)
+_transforms = [dict(type='VolumeCrop', size=4)]
+test_dataloader = dict(dataset=dict(type='BraTS', root='nowhere', least=6, transforms=_transforms))
+test_evaluator = 'MeanDice'
+"""
+AFFINE = np.array([[-1.0, 0, 0, 90], [0, -1.5, 0, 126], [0, 0, 2, -72], [0, 0, 0, 1]])
+HEAD = (slice(2, 10), slice(3, 12), slice(1, 8))  # 8 x 9 x 7 of 12 x 14 x 10
+SHAPE = (12, 14, 10)
+
+
+@pytest.fixture
+def heads(tmp_path):
+    """A config for volumes with a checkpoint of random weights, and two cases of which one lacks t1."""
+    nibabel = pytest.importorskip('nibabel')
+    (tmp_path / 'volumes.py').write_text(VOLUMES)
+    host = build_host(load_config(tmp_path / 'volumes.py'))
+    torch.nn.init.normal_(host.decoder.classify.weight, generator=torch.Generator().manual_seed(0))
+    torch.save(host.state_dict(), tmp_path / 'volumes.pth')
+    noise = np.random.default_rng(0)
+    for case, sequences in (('a', ('flair', 't1', 't2', 'seg')), ('b', ('flair',))):
+        (tmp_path / 'heads' / case).mkdir(parents=True)
+        for m in sequences:
+            array = np.zeros(SHAPE, np.int16)
+            array[HEAD] = noise.integers(1, 900, array[HEAD].shape)
+            image = nibabel.Nifti1Image(array, AFFINE)
+            image.header.set_xyzt_units('mm')
+            nibabel.save(image, tmp_path / 'heads' / case / f'{case}_{m}.nii.gz')
+    return tmp_path / 'heads'
+
+
+def test_labels_of_volumes_are_written_on_the_grid_of_their_files(here, heads):
+    import nibabel
+
+    code, out, err = here('predict', 'volumes.py', 'volumes.pth', heads, '--device', 'cpu', '--batch-size', 1)
+    assert code == 0, err
+    assert out.splitlines() == [
+        't1 is absent in 1 of 2 samples.',
+        'Wrote 2 pictures and 4 label maps to predictions.',
+    ]
+    assert pictures() == [*('a.png', 'a_flair+t1.nii.gz', 'a_flair.nii.gz', 'a_t1.nii.gz', 'b.png', 'b_flair.nii.gz')]
+    _, host = build('volumes.py')
+    host.load_state_dict(torch.load('volumes.pth'))
+    inputs = {}
+    for m in host.modalities:
+        array = nibabel.load(heads / 'a' / f'a_{m}.nii.gz').get_fdata()[HEAD]
+        inputs[m] = torch.from_numpy((array - array.mean()) / array.std())[None, None].float()
+    with torch.no_grad():
+        expected = host(inputs)[0].argmax(0).numpy()
+    assert set(np.unique(expected)) > {0, 3}
+    image = nibabel.load('predictions/a_flair+t1.nii.gz')
+    labels = np.asarray(image.dataobj)
+    assert labels.dtype == np.uint8
+    np.testing.assert_array_equal(image.affine, AFFINE)
+    assert image.header.get_xyzt_units()[0] == 'mm'
+    whole = np.zeros(SHAPE, int)
+    whole[HEAD] = np.where(expected == 3, 4, expected)
+    np.testing.assert_array_equal(labels, whole)
+
+
+def test_a_stack_of_sequences_gives_labels_of_its_own_kind(here, heads):
+    (heads / 'vol').mkdir()
+    stack = np.random.default_rng(0).standard_normal((8, 9, 7, 4)).astype(np.float32)
+    stack[..., 2] = np.nan  # t1
+    np.save(heads / 'vol' / 'c_vol.npy', stack)
+    code, out, err = here('predict', 'volumes.py', 'volumes.pth', heads / 'vol' / 'c_vol.npy', '--subsets', 'full')
+    assert code == 0, err
+    assert out.splitlines() == ['t1 is absent in 1 of 1 samples.', 'Wrote 1 picture and 1 label map to predictions.']
+    labels = np.load('predictions/c_flair.npy')
+    assert labels.shape == (8, 9, 7)
+    assert labels.dtype == np.uint8
+    assert labels.max() < 4
+
+
+VOLUME_MISTAKES = {
+    'affine': (lambda image: image.__class__(image.dataobj, np.eye(4)), 'a_t1.nii.gz: its affine differs from that of'),
+    'shape': (lambda image: image.slicer[:-1], 'a_t1.nii.gz: its shape is (11, 14, 10), that of a_flair.nii.gz is'),
+    'constant': (lambda image: image.__class__(0 * image.get_fdata(), AFFINE), 'a_t1.nii.gz: it is constant inside'),
+}
+
+
+@pytest.mark.parametrize('name', VOLUME_MISTAKES)
+def test_files_of_a_case_that_do_not_fit_get_one_line(here, heads, name):
+    import nibabel
+
+    change, message = VOLUME_MISTAKES[name]
+    image = nibabel.load(heads / 'a' / 'a_t1.nii.gz')
+    nibabel.save(change(nibabel.Nifti1Image(np.asarray(image.dataobj), image.affine)), heads / 'a' / 'a_t1.nii.gz')
+    code, _, err = here('predict', 'volumes.py', 'volumes.pth', heads / 'a' / 'a_flair.nii.gz', '--device', 'cpu')
+    assert code == 2, err
+    assert err.count('\n') == 1, err
+    assert message in err
+
+
+def test_volumes_lie_in_folders_of_their_modalities_or_in_lists_too(here, heads):
+    (heads / 'mine.txt').write_text('flair=a/a_flair.nii.gz t1=a/a_t1.nii.gz\nflair=b/b_flair.nii.gz\n')
+    for m in ('flair', 't1'):
+        (heads / 'plain' / m).mkdir(parents=True)
+        (heads / 'plain' / m / 'x.nii.gz').write_bytes((heads / 'a' / f'a_{m}.nii.gz').read_bytes())
+    arguments = ('--subsets', 'full', '--device', 'cpu')
+    code, _, err = here('predict', 'volumes.py', 'volumes.pth', heads / 'mine.txt', heads / 'plain', *arguments)
+    assert code == 0, err
+    assert pictures() == [
+        *('a_flair.png', 'a_flair_flair+t1.nii.gz', 'b_flair.png', 'b_flair_flair.nii.gz', 'x.png'),
+        'x_flair+t1.nii.gz',
     ]

@@ -5,6 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -182,6 +183,45 @@ class MultimodalDataset(Dataset):
             arguments: Those of the data set.
         """
         return {}
+
+    @classmethod
+    def find_files(cls, path: Path) -> dict[str, dict[str, Path]] | None:
+        """The samples that a folder or file of users holds in a layout of the data set's own.
+
+        Returns:
+            Name to files by modality; None where the layout is another.
+        """
+        return None
+
+    @classmethod
+    def read_files(cls, files: Mapping[str, str | Path], **arguments: Any) -> tuple[dict[str, Tensor], Any]:
+        """The files of one sample as its inputs before the transforms; the data set need not be there.
+
+        Each is read by itself (`read_input`); data sets whose modalities are prepared together override this.
+
+        Args:
+            files: Modality to file.
+            arguments: Those of the data set.
+
+        Returns:
+            inputs: Modality to tensor.
+            grid: What `write_prediction` needs; None where the data set writes no predictions.
+        """
+        return {m: cls.read_input(m, f, **arguments) for m, f in files.items()}, None
+
+    @classmethod
+    def write_prediction(cls, path: Path, labels: np.ndarray, grid: Any) -> Path:
+        """Write predicted classes as the data set keeps its labels.
+
+        Args:
+            path: Without a suffix.
+            labels: Of the size of the inputs.
+            grid: What `read_files` returned.
+
+        Returns:
+            The file.
+        """
+        raise NotImplementedError
 
     @classmethod
     def read_input(cls, modality: str, file: str | Path, **arguments: Any) -> Tensor:

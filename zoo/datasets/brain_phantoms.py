@@ -58,6 +58,7 @@ class BrainPhantoms(MultimodalDataset):
     all_channels: ClassVar[dict[str, int]] = dict.fromkeys(SEQUENCES, 1)
     spatial_dims = 3
     classes = BraTS.classes
+    find_files, read_files, write_prediction = BraTS.find_files, BraTS.read_files, BraTS.write_prediction
 
     def __init__(
         self,

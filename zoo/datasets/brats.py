@@ -1,6 +1,7 @@
 """BraTS: brain tumours in four MR sequences."""
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -14,12 +15,13 @@ from registry import DATASETS, InputError, unknown_name
 from .base import MultimodalDataset, Sample, choose_split
 from .brain_volumes import brain_box, brain_mask, standardise
 from .listing import find_folder
-from .nifti import SUFFIXES, check_same_grid, find_nifti, read_nifti
+from .nifti import SUFFIXES, Grid, Volume, check_same_grid, find_nifti, read_nifti, write_labels
 
 SEQUENCES = ('flair', 't1ce', 't1', 't2')  # also the order of the channels in the npy layout
 SPLITS = ('train', 'val', 'test')
 PROPORTION = (219, 50, 100)  # of the 369 cases of BraTS 2020, as in the MWAM paper
 LEAST = 128
+ENHANCING = (3, 4)  # our class, their label
 HOME = 'https://www.med.upenn.edu/cbica/brats2020/data.html'
 
 
@@ -144,11 +146,7 @@ class BraTS(MultimodalDataset):
 
     def _read_arrays(self, name: str) -> Case:
         volume, labels = self._read_array('vol', name), self._read_array('seg', name)
-        if volume.ndim != 4 or volume.shape[3] != len(SEQUENCES) or volume.dtype != np.float32:
-            raise InputError(
-                f'{self._array_file("vol", name)}: expected float32 (D, H, W, {len(SEQUENCES)}), '
-                f'got {volume.dtype} {volume.shape}.'
-            )
+        check_stack(volume, self._array_file('vol', name))
         if labels.shape != volume.shape[:3] or not np.issubdtype(labels.dtype, np.integer):
             raise InputError(
                 f'{self._array_file("seg", name)}: expected integers of the shape {volume.shape[:3]} of its volume, '
@@ -170,21 +168,67 @@ class BraTS(MultimodalDataset):
         return self.root / kind / f'{name}_{kind}.npy'
 
     def _read_array(self, kind: str, name: str) -> np.ndarray:
-        file = self._array_file(kind, name)
-        try:
-            return np.load(file, mmap_mode='c')  # of a volume that is cropped only a part is read
-        except FileNotFoundError:
-            raise InputError(f'{file}: no such file.') from None
-        except (OSError, ValueError, EOFError) as error:
-            raise InputError(f'{file}: can not be read as an array ({error}).') from None
+        return read_array(self._array_file(kind, name))
+
+    @classmethod
+    def find_files(cls, path: Path) -> dict[str, dict[str, Path]] | None:
+        """A case (its folder, one of its files, or ``<case>_vol.npy``), or a folder of cases in either layout."""
+        path = Path(os.path.abspath(path))  # `resolve` would follow links, and names of cases may be those of links
+        if path.name.endswith('_vol.npy'):
+            return {path.name.removesuffix('_vol.npy'): dict.fromkeys(SEQUENCES, path)}
+        if arrays := sorted(path.glob('*_vol.npy')) or sorted((path / 'vol').glob('*_vol.npy')):
+            return {name: files for array in arrays for name, files in cls.find_files(array).items()}
+        for folder in (path, path.parent):
+            if folder.is_dir() and (files := sequence_files(folder)) and (folder == path or path in files.values()):
+                return {folder.name: files}
+        return {name: sequence_files(folder) for name, folder in case_folders(path).items()} or None
+
+    @classmethod
+    def read_files(
+        cls, files: Mapping[str, str | Path], least: int | None = LEAST, **arguments: Any
+    ) -> tuple[dict[str, Tensor], Grid]:
+        """Sequences of one head, prepared as those of the data set: cropped and standardised together.
+
+        Raises:
+            InputError: See `read_head`; or a stack ``_vol.npy`` of another form, or beside NIfTI files.
+        """
+        files = {m: Path(f) for m, f in files.items()}
+        stacks = [f for f in files.values() if f.suffix == '.npy']
+        if not stacks:
+            volumes, grid = read_head(files, least)
+        elif len(set(files.values())) > 1:
+            raise InputError(f'{stacks[0]}: it holds all sequences of a case; other files can not stand beside it.')
+        else:
+            stack = check_stack(read_array(stacks[0]), stacks[0])
+            volumes = {m: stack[..., SEQUENCES.index(m)] for m in files}
+            volumes = {m: v for m, v in volumes.items() if not np.isnan(v[0, 0, 0])}
+            if not volumes:
+                raise InputError(f'{stacks[0]}: no modality left, all of {", ".join(files)} are NaN.')
+            grid = Grid(stack.shape[:3], (slice(None),) * 3, None)
+        return {m: torch.from_numpy(v)[None] for m, v in volumes.items()}, grid
+
+    @classmethod
+    def write_prediction(cls, path: Path, labels: np.ndarray, grid: Grid) -> Path:
+        """NIfTI on the grid of the sequences, uncropped, with the enhancing tumour as 4; of a stack ``.npy``, 0..3.
+
+        Raises:
+            InputError: The file can not be written.
+        """
+        if grid.affine is None:
+            file = path.with_name(f'{path.name}.npy')
+            try:
+                np.save(file, labels.astype(np.uint8))
+            except OSError as error:
+                raise InputError(f'{file}: can not be written ({error.strerror or error}).') from None
+            return file
+        file = path.with_name(f'{path.name}.nii.gz')
+        ours, theirs = ENHANCING
+        write_labels(file, np.where(labels == ours, theirs, labels), grid)
+        return file
 
     @classmethod
     def _read_file(cls, modality: str, file: Path, **arguments: Any) -> Tensor:
-        volume = read_nifti(file).array
-        try:
-            return torch.from_numpy(standardise(volume, brain_mask({modality: volume})))[None]
-        except InputError as error:
-            raise InputError(f'{file}: {error}.') from None
+        return cls.read_files({modality: file}, least=None)[0][modality]
 
 
 def read_case(
@@ -211,23 +255,66 @@ def read_case(
         )
     if len(lacking) == len(files):
         raise InputError(f'{folder}: no modality left, none of {", ".join(modalities)} has a file.')
-    read = {m: read_nifti(f) for m, f in files.items() if f is not None}
     labels = read_nifti(find_labels(folder))
-    check_same_grid([*read.values(), labels])
-    volumes = {m: v.array for m, v in read.items()}
-    mask = brain_mask(volumes)
-    target = join_labels(labels.array, labels.file)
+    volumes, grid = read_head({m: f for m, f in files.items() if f is not None}, least, labels)
+    return Case(volumes, join_labels(labels.array, labels.file)[grid.box])
+
+
+def read_head(files: Mapping[str, Path], least: int | None, *others: Volume) -> tuple[dict[str, np.ndarray], Grid]:
+    """Sequences of one head, cropped and standardised.
+
+    Args:
+        files: Sequence to NIfTI file, at least one.
+        least: See `BraTS`.
+        others: What must lie on the same grid.
+
+    Returns:
+        volumes: Sequence to (D, H, W) float32.
+        grid: Where they lie in the files.
+
+    Raises:
+        InputError: A file can not be read, the files are not on one grid, or a sequence is empty or constant.
+    """
+    read = {m: read_nifti(f) for m, f in files.items()}
+    first = next(iter(read.values()))
+    check_same_grid([*read.values(), *others])
+    mask = brain_mask({m: v.array for m, v in read.items()})
     try:
         box = (slice(None),) * 3 if least is None else brain_box(mask, least)
     except InputError as error:
-        raise InputError(f'{folder}: {error} in all sequences.') from None
+        raise InputError(f'{first.file.parent}: {error} in all sequences.') from None
     standard = {}
-    for m, volume in volumes.items():
+    for m, volume in read.items():
         try:
-            standard[m] = standardise(volume[box], mask[box])
+            standard[m] = standardise(volume.array[box], mask[box])
         except InputError as error:
-            raise InputError(f'{read[m].file}: {error}.') from None
-    return Case(standard, target[box])
+            raise InputError(f'{volume.file}: {error}.') from None
+    return standard, Grid(first.array.shape, box, first.affine, first.header)
+
+
+def read_array(file: Path) -> np.ndarray:
+    """An npy file, of which only the part is read that is used.
+
+    Raises:
+        InputError: No such file, or none that can be read.
+    """
+    try:
+        return np.load(file, mmap_mode='c')
+    except FileNotFoundError:
+        raise InputError(f'{file}: no such file.') from None
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f'{file}: can not be read as an array ({error}).') from None
+
+
+def check_stack(stack: np.ndarray, file: Path) -> np.ndarray:
+    """``stack`` itself, all sequences of a case.
+
+    Raises:
+        InputError: It is not float32 (D, H, W, 4).
+    """
+    if stack.ndim != 4 or stack.shape[3] != len(SEQUENCES) or stack.dtype != np.float32:
+        raise InputError(f'{file}: expected float32 (D, H, W, {len(SEQUENCES)}), got {stack.dtype} {stack.shape}.')
+    return stack
 
 
 def find_labels(folder: Path) -> Path:
@@ -258,7 +345,7 @@ def join_labels(labels: np.ndarray, file: Path) -> np.ndarray:
         raise InputError(f'{file}: unknown label {wrong[0]:g}, expected 0, 1, 2 and 4 (or 3).')
     if 3 in found and 4 in found:
         raise InputError(f'{file}: labels 3 and 4 in one file, as before 2017; expected 0, 1, 2 and one of both.')
-    return np.minimum(labels, 3).astype(np.uint8)
+    return np.minimum(labels, ENHANCING[0]).astype(np.uint8)
 
 
 def find_cases(root: Path) -> dict[str, Path]:
@@ -267,16 +354,26 @@ def find_cases(root: Path) -> dict[str, Path]:
     Raises:
         InputError: None at all, or two of one name.
     """
+    if not (found := case_folders(root)):
+        raise InputError(f'{root}: no case; expected <case>/<case>_flair.nii.gz and so on, or a folder vol.')
+    return found
+
+
+def case_folders(root: Path) -> dict[str, Path]:
+    """`find_cases`, empty where there are none."""
     found: dict[str, Path] = {}
     for folder in sorted({f.parent for depth in ('*/*', '*/*/*') for s in SUFFIXES for f in root.glob(f'{depth}{s}')}):
-        if not any(find_nifti(folder, f'{folder.name}_{m}') for m in SEQUENCES):
+        if not sequence_files(folder):
             continue
         if folder.name in found:
             raise InputError(f'{folder}: there is also {found[folder.name]}, and names of cases occur once.')
         found[folder.name] = folder
-    if not found:
-        raise InputError(f'{root}: no case; expected <case>/<case>_flair.nii.gz and so on, or a folder vol.')
     return dict(sorted(found.items()))
+
+
+def sequence_files(folder: Path) -> dict[str, Path]:
+    """Sequence to its file in the folder of a case, those that there are."""
+    return {m: f for m in SEQUENCES if (f := find_nifti(folder, f'{folder.name}_{m}'))}
 
 
 def find_arrays(root: Path) -> dict[str, Path]:

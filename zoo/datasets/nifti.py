@@ -3,7 +3,7 @@
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,6 +19,16 @@ class Volume(NamedTuple):
     file: Path
     array: np.ndarray  # (D, H, W), the axes in the order of the file
     affine: np.ndarray  # (4, 4), voxel to millimetres
+    header: Any = None  # nibabel's
+
+
+class Grid(NamedTuple):
+    """Where a part of a volume lies in it, and where that lies in space."""
+
+    shape: tuple[int, ...]  # (D, H, W) of the whole
+    box: tuple[slice, ...]  # of the part
+    affine: np.ndarray | None  # None: nothing is known
+    header: Any = None  # nibabel's, of the first file
 
 
 def find_nifti(folder: Path, stem: str) -> Path | None:
@@ -45,7 +55,7 @@ def read_nifti(file: Path) -> Volume:
         raise InputError(f'{file}: can not be read as NIfTI ({error}).') from None
     if array.ndim != 3:
         raise InputError(f'{file}: expected a volume of three dimensions, got the shape {array.shape}.')
-    return Volume(file, array, image.affine)
+    return Volume(file, array, image.affine, image.header)
 
 
 def check_same_grid(volumes: Sequence[Volume]) -> None:
@@ -65,3 +75,27 @@ def check_same_grid(volumes: Sequence[Volume]) -> None:
                 f'{other.file}: its affine differs from that of {first.file.name} by up to {gap:.4g}: the sequences '
                 'are not on one grid; register them first.'
             )
+
+
+def write_labels(file: Path, labels: np.ndarray, grid: Grid) -> None:
+    """Write labels of a part of a volume as a NIfTI file of the whole: its shape, affine and units, 0 outside.
+
+    Args:
+        file: ``.nii`` or ``.nii.gz``.
+        labels: Integers of 0..255, of the shape of ``grid.box``.
+        grid: Of the volume.
+
+    Raises:
+        InputError: The file can not be written.
+    """
+    import nibabel
+
+    whole = np.zeros(grid.shape, np.uint8)
+    whole[grid.box] = labels
+    image = nibabel.Nifti1Image(whole, grid.affine, grid.header)
+    image.set_data_dtype(np.uint8)
+    image.header['cal_min'] = image.header['cal_max'] = 0  # a window of grey values, for images
+    try:
+        nibabel.save(image, file)
+    except OSError as error:
+        raise InputError(f'{file}: can not be written ({error.strerror or error}).') from None

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from registry import DATASETS, TRANSFORMS, InputError
 from zoo.datasets.transforms import Geometry
@@ -25,6 +26,22 @@ Shapes = dict[str, list[int]]
 
 
 @dataclass(frozen=True)
+class Part:
+    """What one module of a host costs, or a parameter that belongs to no smaller module.
+
+    Attributes:
+        name: Where it stands in the host: ``'encoders.rgb'``.
+        parameters: Of it and all that it consists of.
+        macs: As in `Cost`, but auxiliary heads and decoders count, too: what the unimodal predictions take. 0 for a
+            parameter and what no pass calls; None where the size of the input is not known.
+    """
+
+    name: str
+    parameters: int
+    macs: int | None
+
+
+@dataclass(frozen=True)
 class Cost:
     """What a host costs.
 
@@ -37,6 +54,7 @@ class Cost:
         macs: Multiply-accumulates of one sample with all modalities, in eval mode; None where the size of the input is
             not known.
         input: Modality to the shape of one sample, [C, H, W] or [C, D, H, W]; None where it is not known.
+        parts: What it consists of, as deep as was asked for.
     """
 
     host: str
@@ -46,9 +64,10 @@ class Cost:
     branches: dict[str, int]
     macs: int | None
     input: Shapes | None
+    parts: tuple[Part, ...] = ()
 
 
-def host_cost(cfg: Config) -> Cost:
+def host_cost(cfg: Config, depth: int = 0) -> Cost:
     """Count the parameters and multiply-accumulates of a config's host.
 
     A multiply-accumulate is half of what torch's own counter calls a floating point operation: matrix products,
@@ -59,6 +78,11 @@ def host_cost(cfg: Config) -> Cost:
     Nothing is read: the data set is not built, pretrained weights are not loaded, and parameters and inputs live on the
     ``meta`` device. Only a host whose code looks at values takes memory and time, on the CPU. Structural plugins are
     attached, others do not exist at inference; they must be registered (``import plugins``).
+
+    Args:
+        cfg: The config.
+        depth: How deep to list parts: 1 gives encoders, decoder and heads, 2 also what these consist of, and so on.
+            Lists and dicts of modules are no level of their own.
 
     Raises:
         InputError: A config that can not work, as far as it shows without data.
@@ -71,9 +95,9 @@ def host_cost(cfg: Config) -> Cost:
     except RuntimeError:  # its constructor looks at values, as `.item()` does
         host = build_host(light)
     try:
-        return _count(host.to('meta'), cfg)
+        return _count(host.to('meta'), cfg, depth)
     except RuntimeError:  # so does its forward, or it uses an operator without a meta form
-        return _count(build_host(light), cfg)
+        return _count(build_host(light), cfg, depth)
 
 
 def cost_key(cfg: Config) -> str:
@@ -162,9 +186,9 @@ def _delivered_size(dataset: Mapping[str, Any], cls: type) -> Any:
     return default if isinstance(default, (int, Sequence, Mapping)) else None  # a class may have a property `size`
 
 
-def _count(host: MultimodalHost, cfg: Mapping[str, Any]) -> Cost:
+def _count(host: MultimodalHost, cfg: Mapping[str, Any], depth: int) -> Cost:
     shapes = input_shapes(cfg, host)
-    macs = None if shapes is None else _macs(host.eval(), shapes)
+    macs, by_module = (None, None) if shapes is None else _macs(host.eval(), shapes, depth > 0)
     return Cost(
         host=type(host).__name__,
         modalities=host.modalities,
@@ -173,25 +197,60 @@ def _count(host: MultimodalHost, cfg: Mapping[str, Any]) -> Cost:
         branches={m: _numbers(host.branch(m)) for m in host.modalities},
         macs=macs,
         input=shapes,
+        parts=tuple(_parts(host, depth, by_module)),
     )
 
 
-def _macs(host: MultimodalHost, shapes: Shapes) -> int:
+def _parts(module: nn.Module, depth: int, by_module: Mapping[str, int] | None, prefix: str = '') -> Iterator[Part]:
+    if not depth or not (children := dict(module.named_children())):
+        return
+    for name, parameter in module.named_parameters(recurse=False):
+        yield Part(prefix + name, parameter.numel(), None if by_module is None else 0)
+    for name, child in children.items():
+        if not any(True for _ in child.parameters()):
+            continue
+        inner = depth
+        if not isinstance(child, (nn.ModuleList, nn.ModuleDict)):
+            macs = None if by_module is None else _macs_of(child, prefix + name, by_module)
+            yield Part(prefix + name, _numbers(child.parameters()), macs)
+            inner -= 1
+        yield from _parts(child, inner, by_module, f'{prefix}{name}.')
+
+
+def _macs_of(module: nn.Module, name: str, by_module: Mapping[str, int]) -> int:
+    """Those of its calls, or of what it consists of, which others may call."""
+    inner = sum(_macs_of(child, f'{name}.{n}', by_module) for n, child in module.named_children())
+    return max(by_module.get(name, 0), inner)
+
+
+def _macs(host: MultimodalHost, shapes: Shapes, alone: bool) -> tuple[int, dict[str, int]]:
+    """Those of one sample; and of each module that was called, with ``alone`` also for the unimodal predictions."""
     from torch.utils.flop_counter import FlopCounterMode
 
     inputs = {m: torch.zeros(1, *shape, device=host.device) for m, shape in shapes.items()}
     with torch.no_grad(), _countable_attention(), FlopCounterMode(display=False) as counter:
         host(inputs)
-    return counter.get_total_flops() // 2
+        total, by_module = counter.get_total_flops() // 2, _by_module(counter)
+        if alone and 'unimodal' in host.offers:
+            host.unimodal(host.run(host.make_batch(inputs)))
+            by_module = _by_module(counter) | by_module  # what the first pass called was called once more
+    return total, by_module
+
+
+def _by_module(counter: Any) -> dict[str, int]:
+    counts = counter.get_flop_counts()
+    return {name.partition('.')[2]: sum(counts[name].values()) // 2 for name in counts if '.' in name}
 
 
 @contextmanager
 def _countable_attention() -> Iterator[None]:
-    """In eval mode torch runs a transformer layer as one fused operator, which its own counter takes for nothing."""
+    """In eval mode torch runs a transformer layer as one fused operator, and on a CPU attention as another; its own
+    counter takes both for nothing."""
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        yield
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
 

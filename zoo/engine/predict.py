@@ -14,6 +14,7 @@ from registry import DATASETS, TRANSFORMS, InputError, unknown_name
 from zoo.batch import map_target
 from zoo.datasets import check_inputs
 from zoo.datasets.transforms import Geometry, LetterBox, Resize
+from zoo.datasets.transforms.volume import VolumeGeometry
 from zoo.host import MultimodalHost
 from zoo.visual import DRAWERS, Panel, Scene, draw_scene, text_picture
 
@@ -39,10 +40,30 @@ class Item:
         scene: As it is shown.
         sample: As the host takes it: ``inputs``, modality to tensor (C, H, W) of the size that the test data deliver,
             and ``present`` (M,), in the order of the host's modalities.
+        grid: Where its voxels lie in the files, if predictions are written beside the pictures; see
+            `MultimodalDataset.read_files`.
     """
 
     scene: Scene
     sample: dict[str, Any]
+    grid: Any = None
+
+
+@dataclass
+class Written:
+    """What `predict_checkpoint` wrote.
+
+    Attributes:
+        pictures: One for each sample.
+        labels: Files of predicted labels, one for each subset of each sample.
+        missing: Modality to the number of samples that lack it.
+        curves: The picture of precision over recall, where there is one.
+    """
+
+    pictures: list[Path]
+    labels: list[Path]
+    missing: dict[str, int]
+    curves: Path | None = None
 
 
 def predict_checkpoint(
@@ -54,10 +75,11 @@ def predict_checkpoint(
     trust: bool = False,
     batch_size: int = 4,
     count: int | None = None,
-) -> tuple[list[Path], dict[str, int], Path | None]:
+) -> Written:
     """Draw what a checkpoint predicts, one picture for each sample with all subsets side by side.
 
-    A detector on the test data also gets the precision-recall curves of these samples.
+    A detector on the test data also gets the precision-recall curves of these samples; files whose data set says how
+    (`MultimodalDataset.write_prediction`: volumes) also the labels that each subset predicts, as files like theirs.
 
     Args:
         cfg: As `load_config` returns it. Subsets are those of ``test_cfg``.
@@ -70,7 +92,7 @@ def predict_checkpoint(
         count: At most so many samples; None for all of ``inputs``, or the first 8 of the test data.
 
     Returns:
-        The pictures; for each modality how many samples lack it; and the picture of the curves, where there are some.
+        What was written.
 
     Raises:
         InputError: A config, a checkpoint, or files that do not fit. What is wrong with a file's content is found
@@ -90,7 +112,7 @@ def predict_checkpoint(
     if host.task not in DRAWERS:
         raise unknown_name(f'drawing for the task of {type(host).__name__}', host.task, DRAWERS)
     subsets = parse_subsets((cfg.get('test_cfg') or {}).get('subsets', 'all'), host.modalities)
-    files = find_samples(inputs, host.modalities, _folders(cfg)) if inputs else None
+    files = find_samples(inputs, host.modalities, *_layout(cfg)) if inputs else None
     out = Path(out)
     make_writable(out)
     saved = ckpt.load(path, trust)
@@ -105,24 +127,33 @@ def predict_checkpoint(
     if isinstance(items, TestItems) and host.task == 'detection':
         curves = SampleCurves(host, items.classes, cfg.get('test_evaluator') or 'MeanAP', subsets)
 
-    def read(scene: Scene, prediction: Any) -> tuple[Panel, Any]:
-        return DRAWERS[host.task](scene, prediction), prediction if curves else None
+    volumes = files is not None and host.task == 'segmentation' and getattr(host, 'spatial_dims', 2) == 3
 
-    pictures, missing = [], dict.fromkeys(host.modalities, 0)
+    def read(scene: Scene, prediction: Any) -> tuple[Panel, Any]:
+        kept = prediction if curves else prediction.argmax(0).byte().cpu().numpy() if volumes else None
+        return DRAWERS[host.task](scene, prediction), kept
+
+    written = Written([], [], dict.fromkeys(host.modalities, 0))
     with progress_bar() as bar:
         task = bar.add_task('pictures', total=len(items))
         for item, found in predict(host, items, subsets, read, batch_size):
             panels = {s: panel for s, (panel, _) in found.items()}
             named = {' + '.join(s): _panel(item, s, panels) for s in subsets}
-            pictures.append(out / f'{item.scene.name}.png')
-            draw_scene(item.scene, host.task, named).save(pictures[-1])
+            written.pictures.append(out / f'{item.scene.name}.png')
+            draw_scene(item.scene, host.task, named).save(written.pictures[-1])
             for m, here in zip(host.modalities, item.sample['present'].tolist()):
-                missing[m] += not here
+                written.missing[m] += not here
+            if item.grid is not None and volumes:
+                used = {tuple(m for m in s if m in item.scene.inputs): labels for s, (_, labels) in found.items()}
+                for subset, labels in used.items():
+                    path = out / f'{item.scene.name}_{"+".join(subset)}'
+                    written.labels.append(items.cls.write_prediction(path, labels, item.grid))
             if curves:
                 for subset, (_, prediction) in found.items():
                     curves.add(subset, prediction, item.scene.target)
             bar.advance(task)
-    return pictures, missing, curves.write(out) if curves else None
+    written.curves = curves.write(out) if curves else None
+    return written
 
 
 def predict(
@@ -198,7 +229,7 @@ class FileItems(Sequence[Item]):
 
     Each file is read as the data set's class reads it and resized to the size of the test data, by their `LetterBox` if
     they have one: values of 16 bits and other floats take the nearest pixel, since a mean over the holes of a depth map
-    is no depth. Of the transforms that the config names those that do not move pixels follow.
+    is no depth. Volumes keep their size. Of the transforms that the config names those that do not move pixels follow.
 
     Args:
         files: The samples.
@@ -214,8 +245,8 @@ class FileItems(Sequence[Item]):
         dataset = cfg.test_dataloader.dataset
         dataset = {'type': dataset} if isinstance(dataset, str) else dict(dataset)
         self.cls = DATASETS.find(dataset.pop('type'))
-        if not hasattr(self.cls, 'read_input'):
-            raise InputError(f'{self.cls.__name__} has no read_input: it can not read files outside its own data.')
+        if not hasattr(self.cls, 'read_files'):
+            raise InputError(f'{self.cls.__name__} has no read_files: it can not read files outside its own data.')
         self.files, self.host, self.arguments = files, host, dataset
         self.shapes = input_shapes(cfg, host) or {}
         self.channels = getattr(host, 'in_chans', None) or getattr(self.cls, 'all_channels', None)
@@ -224,7 +255,7 @@ class FileItems(Sequence[Item]):
         self.classes = next((c for c in candidates if len(c) == getattr(host, 'num_classes', None)), ())
         transforms = [t if callable(t) else TRANSFORMS.build(t) for t in dataset.get('transforms') or ()]
         self.letterbox = next((t for t in reversed(transforms) if isinstance(t, LetterBox)), None)
-        self.transforms = [t for t in transforms if not isinstance(t, Geometry)]
+        self.transforms = [t for t in transforms if not isinstance(t, (Geometry, VolumeGeometry))]
         parameter = inspect.signature(self.cls).parameters.get('channel_order')
         order = dataset.get('channel_order', parameter.default if parameter else 'rgb')
         self.blue_first = order == 'bgr'
@@ -234,17 +265,17 @@ class FileItems(Sequence[Item]):
 
     def __getitem__(self, index: int) -> Item:
         entry = self.files[index]
-        read = {m: self.cls.read_input(m, f, **self.arguments) for m, f in entry.files.items()}
+        read, grid = self.cls.read_files(entry.files, **self.arguments)
         size = _own_size(self.host.modalities, read)
         present = torch.tensor([m in read for m in self.host.modalities])
         inputs, place = self._resized(read, size)
         sample = {'inputs': inputs, 'present': present}
         for transform in self.transforms:
             sample = transform(sample)
-        source = ', '.join(map(str, entry.files.values()))
-        check_inputs(sample['inputs'], sample['present'], self.host.modalities, source, self.channels)
+        source, dims = ', '.join(dict.fromkeys(map(str, entry.files.values()))), getattr(self.cls, 'spatial_dims', 2)
+        check_inputs(sample['inputs'], sample['present'], self.host.modalities, source, self.channels, dims)
         scene = _scene(self.host, entry.name, read, size, self.classes, None, self.blue_first)
-        return Item(replace(scene, place=place), sample)
+        return Item(replace(scene, place=place), sample, grid)
 
     def _resized(
         self, read: Mapping[str, Tensor], size: tuple[int, ...]
@@ -318,9 +349,10 @@ def _panel(item: Item, subset: Subset, panels: Mapping[Subset, Panel]) -> Panel:
     return panel
 
 
-def _folders(cfg: Config) -> dict[str, str]:
-    """What the config's data set calls the folders of its modalities."""
+def _layout(cfg: Config) -> tuple[dict[str, str], Callable[[Path], Any]]:
+    """What the config's data set calls the folders of its modalities, and how it finds samples in its own layout."""
     dataset = cfg.test_dataloader.dataset
     dataset = {'type': dataset} if isinstance(dataset, str) else dict(dataset)
-    name = getattr(DATASETS.find(dataset.pop('type')), 'input_folders', None)
-    return name(**dataset) if name else {}
+    cls = DATASETS.find(dataset.pop('type'))
+    folders = cls.input_folders(**dataset) if hasattr(cls, 'input_folders') else {}
+    return folders, getattr(cls, 'find_files', lambda path: None)

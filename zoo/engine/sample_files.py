@@ -23,7 +23,10 @@ class SampleFiles:
 
 
 def find_samples(
-    paths: Sequence[str | Path], modalities: Sequence[str], folders: Mapping[str, str] | None = None
+    paths: Sequence[str | Path],
+    modalities: Sequence[str],
+    folders: Mapping[str, str] | None = None,
+    own_layout: Callable[[Path], Mapping[str, Mapping[str, Path]] | None] = lambda path: None,
 ) -> list[SampleFiles]:
     """The samples that paths name, each of which may be
 
@@ -38,6 +41,8 @@ def find_samples(
         paths: At least one.
         modalities: Those of the host.
         folders: Modality to another name of its folder, which comes first where both are there.
+        own_layout: What a folder or file holds in a layout of its own, see `MultimodalDataset.find_files`; it is asked
+            first.
 
     Returns:
         In the order of the paths, folders sorted by stem; none twice.
@@ -47,21 +52,41 @@ def find_samples(
             subfolders without a common stem.
         NameNotFound: A list names a modality that the host does not have.
     """
-    found = []
+    found: list[tuple[str | None, dict[str, Path]]] = []
     folders = {m: (folders or {}).get(m, m) for m in modalities}
     by_stem = cache(_by_stem)  # a folder is listed once, not for each of its files
     for path in map(Path, paths):
-        if path.is_dir():
-            found += _of_folder(path, folders)
-        elif not path.is_file():
+        if not path.exists():
             raise InputError(f'{path}: no such file or folder.')
+        if (own := own_layout(path)) is not None:
+            found += _of_layout(path, own, modalities)
+        elif path.is_dir():
+            found += [(None, files) for files in _of_folder(path, folders)]
         elif path.suffix.lower() == '.txt':
-            found += _of_list(path, modalities)
+            found += [(None, files) for files in _of_list(path, modalities)]
         else:
-            found.append(_of_file(path, folders, by_stem))
-    distinct = {tuple(sorted((m, f.resolve()) for m, f in files.items())): files for files in found}
+            found.append((None, _of_file(path, folders, by_stem)))
+    distinct = {tuple(sorted((m, f.resolve()) for m, f in files.items())): (name, files) for name, files in found}
     taken: set[str] = set()
-    return [SampleFiles(_name(files, taken), files) for files in distinct.values()]
+    return [SampleFiles(_unique(name or _name(files), taken), files) for name, files in distinct.values()]
+
+
+def stem(file: Path) -> str:
+    """A file's name without its suffix, and without that below ``.gz``.
+
+    >>> stem(Path('t1/a.nii.gz')), stem(Path('b.c.png'))
+    ('a', 'b.c')
+    """
+    return Path(file.stem).stem if file.suffix.lower() == '.gz' else file.stem
+
+
+def _of_layout(
+    path: Path, own: Mapping[str, Mapping[str, Path]], modalities: Sequence[str]
+) -> list[tuple[str, dict[str, Path]]]:
+    found = [(name, {m: files[m] for m in modalities if m in files}) for name, files in own.items()]
+    if lacking := [name for name, files in found if not files]:
+        raise InputError(f'{path}: {lacking[0]} has no modality of the host ({", ".join(modalities)}).')
+    return found
 
 
 def _own_folder(parent: Path, modality: str, name: str) -> Path | None:
@@ -91,9 +116,9 @@ def _by_stem(folder: Path) -> dict[str, Path]:
     files: dict[str, Path] = {}
     for file in sorted(folder.iterdir()):
         if file.is_file() and not file.name.startswith('.'):
-            if file.stem in files:
-                raise InputError(f'{file}: there is also {files[file.stem].name}, and one sample has one file of each.')
-            files[file.stem] = file
+            if (name := stem(file)) in files:
+                raise InputError(f'{file}: there is also {files[name].name}, and one sample has one file of each.')
+            files[name] = file
     return files
 
 
@@ -140,17 +165,21 @@ def _of_file(file: Path, folders: Mapping[str, str], by_stem: Callable[[Path], d
     files = {}
     for m, name in folders.items():
         folder = _own_folder(file.parent / '..', m, name)
-        partner = file if m == modality else by_stem(folder).get(file.stem) if folder else None
+        partner = file if m == modality else by_stem(folder).get(stem(file)) if folder else None
         if partner is not None:
             files[m] = partner
     return files
 
 
-def _name(files: dict[str, Path], taken: set[str]) -> str:
-    """The stem of the first file, its folder's name where files are called after their modality, made unique."""
+def _name(files: dict[str, Path]) -> str:
+    """The stem of the first file, its folder's name where files are called after their modality."""
     modality, file = next(iter(files.items()))
-    wanted = name = file.absolute().parent.name if file.stem == modality else file.stem
-    number = 1
+    return file.absolute().parent.name if stem(file) == modality else stem(file)
+
+
+def _unique(wanted: str, taken: set[str]) -> str:
+    """A name that is not taken yet."""
+    name, number = wanted, 1
     while name.lower() in taken:  # some file systems do not tell A from a
         number += 1
         name = f'{wanted}_{number}'

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from registry import HOSTS
 from zoo.batch import Batch, Features, Outputs
 
+from .presets import presets
 from .sfmd import SFMD, Trunk
 
 
@@ -30,7 +31,7 @@ class MMANet(SFMD):
         in_chans: Channels of each modality's input.
         trunk_channels: Widths of both trunks' stages.
         loss: A loss of (logits, class indices).
-        preset: ``'official'`` sets ``encode_on='all'``.
+        preset: ``'official'`` sets ``encode_on='all'``, where it is not given.
         data_preprocessor: See `MultimodalHost`.
         encode_on: See `MultimodalHost`.
     """
@@ -38,6 +39,7 @@ class MMANet(SFMD):
     offers = frozenset({'features', 'sample_losses'})
     offers_with: Mapping[str, str] = {}
 
+    @presets(official={'encode_on': 'all'})
     def __init__(
         self,
         modalities: Sequence[str],
@@ -57,7 +59,6 @@ class MMANet(SFMD):
             in_chans,
             trunk_channels,
             loss,
-            preset=preset,
             data_preprocessor=data_preprocessor,
             encode_on=encode_on,
         )

@@ -9,9 +9,11 @@ from torch import Tensor, nn
 from registry import HOSTS, InputError, unknown_name
 from zoo.batch import Batch, Features
 from zoo.fusion.fusion import readable
-from zoo.layers3d import Conv3d, Decoder3D, Encoder3D, NamedConv3d, NormAct, PreNorm, UpStep, pre_norm
+from zoo.layers3d import Conv3d, Decoder3D, NamedConv3d, NormAct, PreNorm, UpStep, pre_norm
 
 from .label_host import encoder_parameters
+from .presets import presets
+from .volume_encoder import volume_encoder
 from .volume_host import VolumeHost, check_conv_padding, check_widths, present_maps
 
 ABSENT = ('masked', 'zero_pos')
@@ -23,12 +25,11 @@ class MMFormer(VolumeHost):
     """A U-Net encoder and a transformer for each modality, a transformer across the modalities at the coarsest level,
     and a convolutional decoder (Zhang et al., "mmFormer", arXiv:2206.02425).
 
-    With four modalities of one channel, four classes, ``token_layout='official'``, ``absent_tokens='zero_pos'`` and the
-    other defaults it is the published network: 36,391,760 parameters, 593,356 of them in the auxiliary decoder (the
-    official class holds 262,656 more, in convolutions that it never calls). Ours: any number of modalities, of any
-    channels, whose weights go by name; logits come out; other sizes, for which the positions are resized, and any
-    size with ``pad_to``. The official training run is that network with ``encode_on='all', aux_on='all',
-    loss=dict(type='DiceWCE', floor=0.005)``.
+    With four modalities of one channel, four classes and the other defaults it has the published network's 36,391,760
+    parameters, 593,356 of them in the auxiliary decoder (the official class holds 262,656 more, in convolutions that it
+    never calls); ``preset='official'`` makes it that network in its training run. Ours: any number of modalities, of
+    any channels, whose weights go by name; logits come out; other sizes, for which the positions are resized, and any
+    size with ``pad_to``.
 
     Args:
         modalities: Names of the inputs.
@@ -50,6 +51,8 @@ class MMFormer(VolumeHost):
             absent modality have an influence and are trained, and belong to no branch.
         conv_padding: ``'reflect'``, as published; or ``'zeros'``, which is faster (on a CPU a third of a convolution's
             time at the finest level).
+        encoder: Of each modality, name or config: maps (B, C_i, D / 2**i, H / 2**i, W / 2**i), finest first,
+            with ``out_channels`` as in ``widths``. By default `UNet3D` with blocks of ``'pre_norm'``.
         loss: See `VolumeHost`.
         aux_heads: Add the auxiliary decoder, which all modalities share. It segments from the convolutional maps of
             each modality alone (``loss_aux_<modality>``, `unimodal`), trains no transformer, and is not used at
@@ -60,6 +63,9 @@ class MMFormer(VolumeHost):
         side_size: See `VolumeHost`.
         warmup_epochs: See `VolumeHost`.
         aux_on: See `VolumeHost`.
+        preset: ``'official'`` sets what the published training run does, where the arguments do not say it:
+            ``encode_on='all'``, ``aux_on='all'``, ``loss=dict(type='DiceWCE', floor=0.005)``,
+            ``token_layout='official'``, ``absent_tokens='zero_pos'``, ``blend='uniform'``.
         data_preprocessor: See `MultimodalHost`.
         encode_on: See `MultimodalHost`.
 
@@ -71,6 +77,16 @@ class MMFormer(VolumeHost):
     offers = frozenset({'features', 'unimodal', 'sample_losses'})
     offers_with: Mapping[str, str] = {'unimodal': 'aux_heads=True'}
 
+    @presets(
+        official={
+            'encode_on': 'all',
+            'aux_on': 'all',
+            'loss': {'type': 'DiceWCE', 'floor': 0.005},
+            'token_layout': 'official',
+            'absent_tokens': 'zero_pos',
+            'blend': 'uniform',
+        }
+    )
     def __init__(
         self,
         modalities: Sequence[str],
@@ -86,6 +102,7 @@ class MMFormer(VolumeHost):
         token_layout: str = 'aligned',
         absent_tokens: str = 'masked',
         conv_padding: str = 'reflect',
+        encoder: str | Mapping | None = None,
         loss: str | Mapping = 'DiceWCE',
         aux_heads: bool = True,
         pad_to: int | None = None,
@@ -94,6 +111,7 @@ class MMFormer(VolumeHost):
         side_size: str = 'full',
         warmup_epochs: int = 0,
         aux_on: str = 'present',
+        preset: str | None = None,
         data_preprocessor: nn.Module | Mapping | None = None,
         encode_on: str = 'present',
     ) -> None:
@@ -119,7 +137,10 @@ class MMFormer(VolumeHost):
         grid = self._grid(train_size)
         layers = {'dim': dim, 'heads': heads, 'mlp': mlp, 'depth': depth, 'dropout': dropout}
         self.encoders = nn.ModuleDict(
-            {m: TokenEncoder(c, widths, grid, padding, **layers) for m, c in self.in_chans.items()}
+            {
+                m: TokenEncoder(volume_encoder(encoder, c, widths, 'pre_norm', padding), widths[-1], grid, **layers)
+                for m, c in self.in_chans.items()
+            }
         )
         self.between = BetweenModalities(self.modalities, widths[-1], token_layout, **layers)
         self.decoder = ConcatDecoder(self.modalities, widths, num_classes, padding)
@@ -167,10 +188,9 @@ class TokenEncoder(nn.Module):
     """The path of one modality: a U-Net's encoder, and a transformer on its coarsest map.
 
     Args:
-        in_chans: Channels of the volume.
-        widths: Channels of the levels, finest first.
+        levels: The U-Net's encoder.
+        width: Channels of its coarsest map.
         grid: (d, h, w) of the learnt positions.
-        padding: See `zoo.layers3d.Encoder3D`.
         dim: See `MMFormer`, as for the others.
         heads: See `MMFormer`.
         mlp: See `MMFormer`.
@@ -180,10 +200,9 @@ class TokenEncoder(nn.Module):
 
     def __init__(
         self,
-        in_chans: int,
-        widths: Sequence[int],
+        levels: nn.Module,
+        width: int,
         grid: Sequence[int],
-        padding: str,
         dim: int,
         heads: int,
         mlp: int,
@@ -191,8 +210,8 @@ class TokenEncoder(nn.Module):
         dropout: float,
     ) -> None:
         super().__init__()
-        self.levels = Encoder3D(in_chans, widths, pre_norm, padding)
-        self.project = Conv3d(widths[-1], dim, 1)
+        self.levels = levels
+        self.project = Conv3d(width, dim, 1)
         self.positions = nn.Parameter(torch.zeros(1, dim, *grid))
         self.layers = nn.ModuleList(TransformerLayer(dim, heads, mlp, dropout) for _ in range(depth))
 

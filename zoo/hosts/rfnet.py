@@ -14,7 +14,6 @@ from zoo.layers3d import (
     SLOPE,
     Conv3d,
     Decoder3D,
-    Encoder3D,
     NamedConv3d,
     NormAct,
     PostNorm,
@@ -24,6 +23,8 @@ from zoo.layers3d import (
 )
 
 from .label_host import encoder_parameters
+from .presets import presets
+from .volume_encoder import volume_encoder
 from .volume_host import VolumeHost, check_conv_padding, check_widths, present_maps
 
 HEAD_WIDTH = 16  # inside the heads of the probability maps
@@ -37,8 +38,7 @@ class RFNet(VolumeHost):
     With four modalities of one channel, four classes and the other defaults it is the published network: 8,398,572
     parameters at inference and 586,388 in the auxiliary decoder. Ours: any number of modalities, of any channels, whose
     weights go by name; logits come out; any size, with ``pad_to``; nothing of the size of modalities times regions
-    times the volume is stored. The official training run is ``encode_on='all', aux_on='all', warmup_epochs=20,
-    loss=dict(type='DiceWCE', floor=0.005)``.
+    times the volume is stored. The official training run is ``preset='official'``.
 
     Args:
         modalities: Names of the inputs.
@@ -48,6 +48,8 @@ class RFNet(VolumeHost):
         hidden: Of the small networks that weigh the modalities of a region.
         conv_padding: ``'reflect'``, as published; or ``'zeros'``, which is faster (on a CPU a third of a convolution's
             time at the finest level).
+        encoder: Of each modality, name or config: maps (B, C_i, D / 2**i, H / 2**i, W / 2**i), finest first,
+            with ``out_channels`` as in ``widths``. By default `UNet3D` with blocks of ``'post_norm'``.
         loss: See `VolumeHost`.
         aux_heads: Add the auxiliary decoder, which all modalities share. It segments from each modality alone
             (``loss_aux_<modality>``, `unimodal`) and is not used at inference.
@@ -57,6 +59,9 @@ class RFNet(VolumeHost):
         side_size: See `VolumeHost`.
         warmup_epochs: See `VolumeHost`.
         aux_on: See `VolumeHost`.
+        preset: ``'official'`` sets what the published training run does, where the arguments do not say it:
+            ``encode_on='all'``, ``aux_on='all'``, ``warmup_epochs=20``, ``loss=dict(type='DiceWCE', floor=0.005)``,
+            ``blend='uniform'``.
         data_preprocessor: See `MultimodalHost`.
         encode_on: See `MultimodalHost`.
 
@@ -67,6 +72,15 @@ class RFNet(VolumeHost):
     offers = frozenset({'features', 'unimodal', 'sample_losses'})
     offers_with: Mapping[str, str] = {'unimodal': 'aux_heads=True'}
 
+    @presets(
+        official={
+            'encode_on': 'all',
+            'aux_on': 'all',
+            'warmup_epochs': 20,
+            'loss': {'type': 'DiceWCE', 'floor': 0.005},
+            'blend': 'uniform',
+        }
+    )
     def __init__(
         self,
         modalities: Sequence[str],
@@ -75,6 +89,7 @@ class RFNet(VolumeHost):
         widths: Sequence[int] = (16, 32, 64, 128),
         hidden: int = 128,
         conv_padding: str = 'reflect',
+        encoder: str | Mapping | None = None,
         loss: str | Mapping = 'DiceWCE',
         aux_heads: bool = True,
         pad_to: int | None = None,
@@ -83,6 +98,7 @@ class RFNet(VolumeHost):
         side_size: str = 'full',
         warmup_epochs: int = 0,
         aux_on: str = 'present',
+        preset: str | None = None,
         data_preprocessor: nn.Module | Mapping | None = None,
         encode_on: str = 'present',
     ) -> None:
@@ -103,7 +119,9 @@ class RFNet(VolumeHost):
             encode_on,
         )
         self.levels = len(widths)
-        self.encoders = nn.ModuleDict({m: Encoder3D(c, widths, post_norm, padding) for m, c in self.in_chans.items()})
+        self.encoders = nn.ModuleDict(
+            {m: volume_encoder(encoder, c, widths, 'post_norm', padding) for m, c in self.in_chans.items()}
+        )
         self.decoder = RegionDecoder(self.modalities, widths, num_classes, hidden, padding)
         if aux_heads:
             self.aux['shared'] = Decoder3D(widths, num_classes, post_norm, padding)

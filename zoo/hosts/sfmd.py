@@ -10,15 +10,16 @@ from torch import Tensor, nn
 from registry import FUSIONS, HOSTS, InputError, unknown_name
 from zoo.batch import Batch, Features, Outputs
 from zoo.encoders.resnet_se_stem import residual_stage
+from zoo.fusion import Concat
 from zoo.heads import LinearHead
 from zoo.layers import he_init_
 from zoo.rows import Rows, lone_values_allowed
 
 from .label_host import LabelHost, build_encoders, encoder_parameters
+from .presets import presets
 
 AUX_HEADS = (False, True, 'trunk')
 AUX_ON = ('present', 'all')
-PRESETS = {None: {}, 'official': {'encode_on': 'all', 'aux_on': 'all'}}
 
 
 @HOSTS.register_module()
@@ -45,13 +46,16 @@ class SFMD(LabelHost):
         in_chans: Channels of each modality's input; one number for all, or a mapping.
         trunk_channels: Widths of the trunk's two stages.
         loss: A loss of (logits, class indices): name or config.
+        fusion: A registered fusion block on the branches' maps; ``'MeanVariance'`` makes it HeMIS on these branches.
+            Only after the default go the trunk's first weights by name.
         aux_heads: Unimodal predictions, trained with the same loss (``loss_aux_<modality>``) and not used at inference:
             True, a linear layer on the mean of each branch's map (258 parameters each), which fits the negligible cost
             that the MWAM paper reports; ``'trunk'``, one more trunk that all modalities share, as in the official code
             (10,494,466 parameters).
         aux_on: Which samples count in the auxiliary losses: ``'present'``, or ``'all'`` that the data set delivered,
             also where a plugin dropped the modality; this needs features of them (``encode_on='all'``).
-        preset: ``'official'`` sets what published training does: ``encode_on='all'``, ``aux_on='all'``.
+        preset: ``'official'`` sets what published training does, where the arguments do not say it:
+            ``encode_on='all'``, ``aux_on='all'``.
         data_preprocessor: See `MultimodalHost`.
         encode_on: See `MultimodalHost`.
 
@@ -64,6 +68,7 @@ class SFMD(LabelHost):
     offers = frozenset({'features', 'unimodal', 'sample_losses'})
     offers_with: Mapping[str, str] = {'unimodal': "aux_heads=True or aux_heads='trunk'"}
 
+    @presets(official={'encode_on': 'all', 'aux_on': 'all'})
     def __init__(
         self,
         modalities: Sequence[str],
@@ -72,16 +77,13 @@ class SFMD(LabelHost):
         in_chans: int | Mapping[str, int] = 3,
         trunk_channels: Sequence[int] = (256, 512),
         loss: str | Mapping = 'CrossEntropyLoss',
+        fusion: str | Mapping = 'Concat',
         aux_heads: bool | str = False,
         aux_on: str = 'present',
         preset: str | None = None,
         data_preprocessor: nn.Module | Mapping | None = None,
         encode_on: str = 'present',
     ) -> None:
-        if preset not in PRESETS:
-            raise unknown_name('preset', preset, [p for p in PRESETS if p])
-        encode_on = PRESETS[preset].get('encode_on', encode_on)
-        aux_on = PRESETS[preset].get('aux_on', aux_on)
         super().__init__(modalities, num_classes, in_chans, loss, data_preprocessor, encode_on)
         if aux_on not in AUX_ON:
             raise unknown_name('way to train auxiliary heads (aux_on)', aux_on, AUX_ON)
@@ -95,8 +97,9 @@ class SFMD(LabelHost):
         self.aux_on = aux_on
         self.encoders = build_encoders(encoder, self.in_chans)
         channels = {m: e.out_channels for m, e in self.encoders.items()}
-        self.fusion = FUSIONS.build('Concat', modalities=self.modalities, channels=channels)
-        self.trunk = Trunk(channels, trunk_channels, num_classes)
+        self.fusion = FUSIONS.build(fusion, modalities=self.modalities, channels=channels)
+        side_by_side = isinstance(self.fusion, Concat) and self.fusion.mix is None
+        self.trunk = Trunk(channels if side_by_side else self.fusion.out_channels, trunk_channels, num_classes)
         if aux_heads == 'trunk':
             if len(set(channels.values())) > 1:
                 raise InputError(f"aux_heads='trunk' is shared: the branches must have one width, got {channels}.")
@@ -116,7 +119,7 @@ class SFMD(LabelHost):
         return {m: self.encode_modality(encoder, batch, m) for m, encoder in self.encoders.items()}
 
     def fuse(self, features: Features, mask: Tensor) -> Tensor:
-        """-> (B, C, h, w), the branches side by side."""
+        """-> (B, C, h, w), by default the branches side by side."""
         return self.fusion(features, mask)
 
     def decode(self, fused: Tensor, features: Features) -> Outputs:
@@ -145,7 +148,8 @@ class SFMD(LabelHost):
 
     def branch(self, modality: str) -> Iterator[nn.Parameter]:
         """The parameters of this modality's encoder: stem, two stages and channel weights."""
-        return encoder_parameters(self.encoders, modality)
+        yield from encoder_parameters(self.encoders, modality)
+        yield from self.fusion.branch(modality)
 
     def compilable(self) -> Iterator[nn.Module]:
         """The branches and the trunk."""

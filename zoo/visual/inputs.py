@@ -16,7 +16,7 @@ def draw_input(scene: Scene, modality: str) -> Panel:
     x = scene.inputs.get(modality)
     if x is None:
         return Panel(modality, text_picture('absent', scene.panel_size))
-    if (plane := as_planes(x)) is None:
+    if (plane := as_planes(x, scene.slice_at)) is None:
         return Panel(modality, text_picture(f'{tuple(x.shape)}', scene.panel_size))
     if len(plane) == 3:
         return Panel(modality, colour_picture(plane, scene.blue_first))
@@ -35,7 +35,8 @@ def base_picture(scene: Scene, grey: bool = True) -> Image.Image:
         scene: The sample.
         grey: Take the colours away, where those of the classes shall be told apart.
     """
-    planes = [p for m in scene.modalities if m in scene.inputs and (p := as_planes(scene.inputs[m])) is not None]
+    given = [scene.inputs[m] for m in scene.modalities if m in scene.inputs]
+    planes = [p for x in given if (p := as_planes(x, scene.slice_at)) is not None]
     first = next((p for p in planes if len(p) == 3), planes[0] if planes else None)
     if first is None:
         return Image.new('L', scene.size[::-1], 255)
@@ -46,13 +47,13 @@ def base_picture(scene: Scene, grey: bool = True) -> Image.Image:
     return Image.fromarray(_stretch(values, values.isfinite()).mul(255).byte().numpy())
 
 
-def as_planes(x: Tensor) -> Tensor | None:
-    """Planes (C, H, W) of an image, the middle slice of a volume (C, D, H, W); None for anything else.
+def as_planes(x: Tensor, at: float = 0.5) -> Tensor | None:
+    """Planes (C, H, W) of an image, one slice of a volume (C, D, H, W) at a share of D; None for anything else.
 
     >>> as_planes(torch.zeros(1, 5, 4, 6)).shape, as_planes(torch.zeros(7)) is None
     (torch.Size([1, 4, 6]), True)
     """
-    x = x[:, x.shape[1] // 2] if x.ndim == 4 else x
+    x = x[:, int(at * x.shape[1])] if x.ndim == 4 else x
     return x.cpu() if x.ndim == 3 else None
 
 

@@ -8,6 +8,8 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
+from zoo.datasets import IGNORE
+
 Colour = tuple[int, int, int]
 
 BLACK, GREY, RED, GREEN = (20, 20, 20), (110, 110, 110), (190, 30, 30), (20, 120, 50)
@@ -70,6 +72,15 @@ class Scene:
         longer = max(height, width)
         scale = LARGEST / longer if longer > LARGEST else -(-SMALLEST // longer)
         return max(1, round(width * scale)), max(1, round(height * scale))
+
+    @cached_property
+    def slice_at(self) -> float:
+        """Which slice of volumes is shown, as a share of their depth: that with most of the classes but 0 in the
+        target, the middle where it is not known."""
+        if not isinstance(self.target, Tensor) or self.target.ndim != 3:
+            return 0.5
+        sizes = ((self.target != 0) & (self.target != IGNORE)).sum((1, 2))
+        return (int(sizes.argmax()) + 0.5) / len(sizes) if sizes.any() else 0.5
 
     def class_name(self, index: int) -> str:
         """The name of a class, its number where it has none."""

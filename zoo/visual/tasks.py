@@ -40,10 +40,10 @@ def drawer(task: str) -> Callable[[Drawer], Drawer]:
 def segmentation(scene: Scene, prediction: Tensor | None) -> Panel:
     """Logits (K, h, w), resized to the scene's own size, or its mask (H, W), in the classes' colours over a picture.
 
-    Of volumes, (K, d, h, w) and (D, H, W), the middle slice, which `as_planes` shows of the inputs as well.
+    Of volumes, (K, d, h, w) and (D, H, W), one slice (`Scene.slice_at`), the same as of the inputs.
     """
-    target = middle_slice(scene.target, planes=2)
-    prediction = middle_slice(prediction, planes=3)
+    target = one_slice(scene.target, planes=2, at=scene.slice_at)
+    prediction = one_slice(prediction, planes=3, at=scene.slice_at)
     labels = target if prediction is None else class_map(prediction[None], scene.size)[0].cpu()
     note, colour = '', GREY
     if prediction is not None and target is not None:
@@ -54,16 +54,16 @@ def segmentation(scene: Scene, prediction: Tensor | None) -> Panel:
     return Panel('', image, note, colour, classes)
 
 
-def middle_slice(x: Tensor | None, planes: int) -> Tensor | None:
-    """The middle slice along the third dimension from the end, of a tensor with one more than ``planes`` dimensions;
-    anything else as it is.
+def one_slice(x: Tensor | None, planes: int, at: float) -> Tensor | None:
+    """One slice along the third dimension from the end, at a share of it, of a tensor with one more than ``planes``
+    dimensions; anything else as it is.
 
     >>> import torch
-    >>> middle_slice(torch.arange(5)[:, None, None].expand(5, 2, 3), planes=2)
+    >>> one_slice(torch.arange(5)[:, None, None].expand(5, 2, 3), planes=2, at=0.5)
     tensor([[2, 2, 2],
             [2, 2, 2]])
     """
-    return x if x is None or x.ndim == planes else x.select(-3, x.shape[-3] // 2)
+    return x if x is None or x.ndim == planes else x.select(-3, int(at * x.shape[-3]))
 
 
 def overlay(base: Image.Image, labels: np.ndarray, scene: Scene) -> tuple[Image.Image, frozenset[int]]:

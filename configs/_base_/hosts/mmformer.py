@@ -4,8 +4,6 @@ model = dict(
     type='MMFormer',
     modalities=['flair', 't1ce', 't1', 't2'],
     num_classes=4,
-    loss='DiceWCE',
     train_size=(128, 128, 128),
     window=(128, 128, 128),
-    blend='uniform',
 )

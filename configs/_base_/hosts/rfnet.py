@@ -4,7 +4,5 @@ model = dict(
     type='RFNet',
     modalities=['flair', 't1ce', 't1', 't2'],
     num_classes=4,
-    loss='DiceWCE',
     window=(80, 80, 80),
-    blend='uniform',
 )

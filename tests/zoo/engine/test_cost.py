@@ -87,6 +87,23 @@ def test_counts_equal_those_by_hand():
     assert cost.macs == counted_by_hooks(host, {'rgb': torch.zeros(1, 3, 32, 48), 'depth': torch.zeros(1, 1, 32, 48)})
 
 
+def test_parts_are_listed_level_by_level():
+    assert host_cost(config()).parts == ()
+    cost = host_cost(config(dict(aux_heads=True)), depth=1)
+    found = {p.name: (p.parameters, p.macs) for p in cost.parts}
+    assert sorted(found) == ['aux.depth', 'aux.rgb', 'encoders.depth', 'encoders.rgb', 'head']
+    assert sum(n for n, _ in found.values()) == cost.parameters
+    assert {m: found[f'encoders.{m}'][0] for m in ('rgb', 'depth')} == cost.branches
+    assert sum(macs for name, (_, macs) in found.items() if 'aux' not in name) == cost.macs
+    assert found['aux.rgb'] == (96 * 4 + 4, 96 * 4)
+    finer = {p.name: p for p in host_cost(config(), depth=3).parts}
+    inside = [p for name, p in finer.items() if name.startswith('encoders.rgb.model.')]
+    assert len(inside) > 2
+    assert sum(p.parameters for p in inside) == found['encoders.rgb'][0]
+    assert sum(p.macs for p in inside) == found['encoders.rgb'][1]
+    assert all(p.macs is None for p in host_cost(config(dataset=dict(type='Shy')), depth=1).parts)
+
+
 class Peeking(LateFusion):
     """Looks at a value in its forward, which needs real ones."""
 

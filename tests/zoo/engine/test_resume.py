@@ -1,10 +1,14 @@
 """A run that is killed and resumed ends in the same bits as one that was not."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 import torch
+
+from registry import InputError
+from zoo.engine import build_host, load_config
 
 CONFIG = Path(__file__).parents[2] / 'toy' / 'toy_config.py'
 COMMON = ('--device', 'cpu', '--cfg-options')
@@ -32,11 +36,11 @@ def assert_equal(a, b, where='checkpoint'):
         assert a == b, where
 
 
-def same_run(a, b):
+def same_run(a, b, plugins=('EpochCounter',)):
     for x, y in zip(final(a)[:2], final(b)[:2]):
         for run in (x, y):
             config = json.loads(run['meta'].pop('config'))
-            assert config['plugins'] == ['EpochCounter']
+            assert [p if isinstance(p, str) else p['type'] for p in config['plugins']] == list(plugins)
         assert_equal(x, y)
     assert final(a)[2] == final(b)[2]
 
@@ -63,6 +67,31 @@ def test_killed_and_resumed_ends_in_the_same_bits(tool, tmp_path, kills, extra):
     resumed = tool('train', CONFIG, '--work-dir', 'killed', '--resume', *COMMON, *extra, 'log_level=WARNING')
     assert resumed.returncode == 0, resumed.stderr
     same_run(tmp_path / 'whole', tmp_path / 'killed')
+
+
+def test_distillation_and_mined_combinations_go_on_where_they_stood(here, tmp_path, monkeypatch):
+    """Stopped in the second of two epochs that count, with a window of gradients open across their border."""
+    torch.manual_seed(1)
+    torch.save({'state_dict': build_host(load_config(CONFIG, plugins=['none'])).state_dict()}, tmp_path / 'teacher.pth')
+    plugins = [
+        dict(type='ModalityDropout', mode='subsets'),
+        dict(type='MAD', teacher=str(CONFIG), checkpoint='teacher.pth', alpha=1.0, start_epoch=1),
+        dict(type='MAR', mine=[0, 2], start_epoch=2),
+    ]
+    options = (*COMMON, f'plugins={json.dumps(plugins)}', 'optim_wrapper.accumulative_counts=4')
+
+    def stop(*_):
+        raise InputError('stopped')
+
+    monkeypatch.setattr(os, 'kill', stop)
+    assert here('train', CONFIG, '--work-dir', 'whole', *options)[0] == 0
+    killed = here('train', CONFIG, '--work-dir', 'killed', *options, 'custom_hooks=[{"type":"KillHook","at":10}]')
+    assert killed[0] == 2, killed
+    assert 'stopped' in killed[2]
+    assert here('train', CONFIG, '--work-dir', 'killed', '--resume', *options)[0] == 0
+    same_run(tmp_path / 'whole', tmp_path / 'killed', [p['type'] for p in plugins])
+    state = torch.load(tmp_path / 'whole' / 'iter_18.pth', weights_only=True)['state_dict']
+    assert state['plugins.MAR.counts'].sum() > 0
 
 
 def test_the_number_of_workers_changes_nothing(tool, tmp_path):

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from registry import FUSIONS, InputError
-from zoo.fusion import Attention, Concat, Gated, Pointwise, Sum
+from zoo.fusion import Attention, Concat, Gated, MeanVariance, Pointwise, Sum
 from zoo.heads import LinearHead
 
 WIDTHS = {'rgb': 3, 'depth': 5, 'ir': 4}
@@ -42,6 +42,15 @@ def test_concat_mixes_to_a_width():
         block.mix.weight.copy_(torch.tensor([[1.0, 10.0, 100.0]]))
         block.mix.bias.fill_(0.5)
     assert block(TWO, TWO_MASK).tolist() == [[1 + 20 + 500 + 0.5], [3 + 40 + 0.5]]
+
+
+def test_mean_and_variance_are_those_of_the_modalities_that_are_there():
+    block = MeanVariance(['rgb', 'depth', 'ir'], 1)
+    x = {m: torch.tensor([[v], [v], [v]]) for m, v in (('rgb', 1.0), ('depth', 4.0), ('ir', 7.0))}
+    x['depth'][1] = math.nan
+    mask = torch.tensor([[True, True, True], [True, False, True], [False, False, True]])
+    assert block.out_channels == 2
+    assert block(x, mask).tolist() == [[4, 6], [4, 9], [7, 0]]
 
 
 def test_sum_adds_projections_and_no_bias_of_an_absent_one():

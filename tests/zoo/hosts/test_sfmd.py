@@ -67,6 +67,17 @@ def test_multiply_accumulates_and_maps_are_the_published_ones(published):
     assert shapes == {'fused': (384, 14, 14), 'layer3': (256, 7, 7), 'layer4': (512, 4, 4)}
 
 
+def test_with_mean_and_variance_it_is_hemis_on_the_same_branches():
+    with torch.device('meta'):
+        host = SFMD(MODALITIES, fusion='MeanVariance').eval()
+        x = {m: torch.zeros(1, 3, 112, 112) for m in MODALITIES}
+    assert host.trunk.layer3[0].conv1.in_channels == 256
+    assert numbers(host.parameters()) == 12_854_874
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        host(x)
+    assert counter.get_total_flops() / 2e9 == pytest.approx(0.92440, abs=1e-5)
+
+
 def test_parts_do_not_share_parameters_and_make_up_the_whole(published):
     host = published['trunk']
     parts = [*(p for m in MODALITIES for p in host.branch(m)), *host.training_only(), *host.trunk.parameters()]

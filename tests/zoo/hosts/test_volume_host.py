@@ -1,12 +1,16 @@
 """Hosts for volumes: sizes, sliding windows, losses; with a model that predicts from each voxel alone."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
+from torch._dynamo.testing import CompileCounter
 
 from registry import InputError, NameNotFound
 from zoo.batch import Outputs
 from zoo.datasets import IGNORE
+from zoo.hosts import MMFormer, RFNet
 from zoo.hosts.volume_host import VolumeHost, check_widths, window_starts, window_weights
 from zoo.layers3d import Decoder3D
 
@@ -314,3 +318,22 @@ def test_a_decoder_of_all_modalities_runs_on_present_rows_only():
     assert seen == [3, 1]
     assert not found['t1'][:2].any()
     torch.testing.assert_close(found['t1'][2:], decoder([x[2:] for x in maps['t1']]))
+
+
+SMALL = {RFNet: dict(hidden=8), MMFormer: dict(train_size=(8, 8, 8), dim=8, heads=2, mlp=8, dropout=0.0)}
+
+
+@pytest.mark.parametrize('cls', SMALL)
+def test_what_can_be_compiled_is_one_graph_for_all_batches_and_sizes(cls):
+    host = cls(MODALITIES, 3, widths=(4, 8), **SMALL[cls])
+    other, counter = copy.deepcopy(host), CompileCounter()
+    torch._dynamo.reset()
+    for module in other.compilable():
+        module.compile(fullgraph=True, dynamic=True, backend=counter)
+    for size, shape, present in ((2, (4, 8, 6), None), (3, (8, 4, 10), [[True, False], [True, True], [False, True]])):
+        inputs = volumes(shape, size)
+        present = present and torch.tensor(present)
+        # compiled, a norm is torch's own: the same but for rounding
+        torch.testing.assert_close(other(inputs, present), host(inputs, present), rtol=1e-4, atol=1e-5)
+    assert counter.frame_count <= len(MODALITIES)
+    torch._dynamo.reset()

@@ -53,16 +53,17 @@ def test_the_share_of_right_pixels_leaves_those_without_a_label_out():
     assert panel.note == f'{100 * 440 / 450:.1f} % of the pixels right'
 
 
-def test_volumes_show_their_middle_slice():
+def test_volumes_show_the_slice_with_most_of_the_target():
     volume = torch.zeros(5, *SIZE, dtype=torch.int64)
-    volume[2], volume[3] = mask(), 2
+    volume[2, 0], volume[3], volume[4, :-1] = 2, mask(), IGNORE
     slices = Scene('x', ('t1',), {'t1': torch.rand(1, 5, *SIZE)}, SIZE, CLASSES, volume)
-    flat = Scene('x', ('t1',), {'t1': slices.inputs['t1'][:, 2]}, SIZE, CLASSES, mask())
-    for prediction, plane in ((None, None), (logits(volume), logits(mask()))):
+    flat = Scene('x', ('t1',), {'t1': slices.inputs['t1'][:, 3]}, SIZE, CLASSES, mask())
+    guess = logits(volume.where(volume != IGNORE, 0))
+    for prediction, plane in ((None, None), (guess, logits(mask()))):
         found, expected = segmentation(slices, prediction), segmentation(flat, plane)
         np.testing.assert_array_equal(found.image, expected.image)
         assert (found.classes, found.note) == ({1, 3}, expected.note)
-    assert draw_scene(slices, 'segmentation', {'t1': segmentation(slices, logits(volume))}).size[0] > 0
+    assert draw_scene(slices, 'segmentation', {'t1': segmentation(slices, guess)}).size[0] > 0
 
 
 def test_the_truth_shows_pixels_without_a_label_in_black():
