@@ -276,8 +276,11 @@ class MultimodalDataset(Dataset):
         for i, transform in enumerate(self.transforms[:stop]):
             if isinstance(transform, Mixing):
                 sample = transform.mix(sample, lambda i=i: self._prepare(self._partner(index), i, used), self.epoch)
-            else:
+                continue
+            try:
                 sample = transform(sample)
+            except InputError as error:  # a transform does not know whose sample it has
+                raise InputError(f'{self.source(index)}: {error}') from None
         return sample
 
     def _partner(self, index: int) -> int:

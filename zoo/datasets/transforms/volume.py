@@ -76,21 +76,28 @@ class VolumeGeometry:
 
 @TRANSFORMS.register_module()
 class VolumeCrop(VolumeGeometry):
-    """Cuts out a window at a random place; a volume that is smaller along an axis is padded there on both sides.
+    """Cuts out a window at a random place.
 
     Args:
         size: (D, H, W) of the window, or one number for all.
         foreground: The probability that the window holds at least one voxel of a class other than 0, drawn uniformly
             among them, instead of lying anywhere; 0 as in the published recipes.
+        pad: Pad a volume that is smaller along an axis there, on both sides, instead of refusing it.
 
     Raises:
-        InputError: A size or a probability out of range.
+        InputError: A size or a probability out of range; in use, a volume that is smaller, without ``pad``.
     """
 
-    def __init__(self, size: int | Sequence[int], foreground: float = 0.0) -> None:
-        self.size, self.foreground = volume_size(size), probability('VolumeCrop', foreground)
+    def __init__(self, size: int | Sequence[int], foreground: float = 0.0, pad: bool = False) -> None:
+        self.size, self.foreground, self.pad = volume_size(size), probability('VolumeCrop', foreground), pad
 
     def draw(self, size: tuple[int, int, int], mask: Tensor | None) -> Place:
+        if not self.pad and any(have < want for have, want in zip(size, self.size)):
+            have, want = ('x'.join(map(str, s)) for s in (size, self.size))
+            raise InputError(
+                f'The volume is {have} (D x H x W), smaller than the crop of {want}: use a smaller crop, or '
+                'VolumeCrop(..., pad=True).'
+            )
         lowest = [0] * 3
         highest = [max(0, have - want) for have, want in zip(size, self.size)]
         if mask is not None and torch.rand(()).item() < self.foreground:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from registry import TRANSFORMS, InputError
-from zoo.datasets import IGNORE
+from zoo.datasets import IGNORE, BrainPhantoms
 from zoo.datasets.transforms import IntensityShift, VolumeCrop, VolumeFlip, VolumeRotation, rotate_volume
 
 SIZE = (8, 10, 12)
@@ -56,7 +56,7 @@ def test_crops_reach_every_place_and_are_no_larger():
 def test_a_smaller_volume_is_padded_on_both_sides():
     sample = numbered((2, 3, 4))
     sample['inputs']['flair'] += 5
-    moved = VolumeCrop((5, 3, 6))(sample)
+    moved = VolumeCrop((5, 3, 6), pad=True)(sample)
     flair, t2, mask = moved['inputs']['flair'], moved['inputs']['t2'], moved['target']
     assert flair.shape == (1, 5, 3, 6)
     inner = (slice(1, 3), slice(None), slice(1, 5))
@@ -70,8 +70,14 @@ def test_a_smaller_volume_is_padded_on_both_sides():
     assert (mask[outside] == IGNORE).all()
 
 
+def test_a_smaller_volume_is_refused_with_its_file():
+    data = BrainPhantoms(split='test', size=16, count=1, transforms=[dict(type='VolumeCrop', size=(8, 24, 8))])
+    with pytest.raises(InputError, match=r'^BrainPhantoms\[0\]: .*16x16x16 .* smaller than the crop of 8x24x8: .*pad=True'):
+        data[0]
+
+
 def test_one_axis_may_be_smaller_and_another_larger():
-    moved = VolumeCrop((12, 4, 12))(numbered())
+    moved = VolumeCrop((12, 4, 12), pad=True)(numbered())
     assert moved['inputs']['flair'].shape == (1, 12, 4, 12)
     assert (moved['target'] == IGNORE).sum() == 4 * 4 * 12
 
@@ -94,7 +100,7 @@ def test_a_foreground_crop_pads_a_smaller_volume():
     sample['target'] = torch.zeros(3, 20, 3, dtype=torch.int64)
     sample['target'][2, 0, 2] = 1
     for _ in range(10):
-        target = VolumeCrop(5, foreground=1.0)(sample)['target']
+        target = VolumeCrop(5, foreground=1.0, pad=True)(sample)['target']
         assert target.shape == (5, 5, 5)
         assert (target == 1).sum() == 1
 
