@@ -13,7 +13,17 @@ from rich.table import Table
 from zoo.engine.checkpoint import write_text
 from zoo.engine.grid import hardware
 
-from . import detection, evaluation, frequency_ratio, loading, plugin_steps, running, segmentation, yolo_trainer
+from . import (
+    detection,
+    evaluation,
+    frequency_ratio,
+    loading,
+    plugin_steps,
+    running,
+    segmentation,
+    volumes,
+    yolo_trainer,
+)
 
 SUITES = {
     'plugins': (
@@ -36,6 +46,16 @@ SUITES = {
     'segmentation_sweep': (
         segmentation.measure_sweep,
         'Modality sweep of the generic segmentation host, DeepLabV3+ on two ResNet-18 at 480x640 (aim: 1.3)',
+    ),
+    'volumes': (
+        volumes.measure_layers,
+        "RFNet and mmFormer at 80x80x80, one volume, against the same weights in torch's own layers (aim: less time "
+        'and memory)',
+    ),
+    'volume_subsets': (
+        volumes.measure_subsets,
+        'Modality sweep of RFNet and mmFormer at 64x64x64: 15 subsets from one encoding over 15 forwards (aim: that of '
+        'the multiply-accumulates)',
     ),
     'loading': (
         loading.measure,
