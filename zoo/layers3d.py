@@ -162,13 +162,16 @@ class _NormAct(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         rows = _rows(x)
-        y = torch.empty_like(rows)
         wide = torch.promote_types(x.dtype, torch.float32)
-        means, inverses = torch.empty(2, rows.shape[0], rows.shape[1], dtype=wide, device=x.device)
-        one, zero = torch.ones_like(means[0]), torch.zeros_like(means[0])
-        for i in range(len(rows)):  # one on a GPU; on a CPU samples, each a large task
-            out = y[i : i + 1], means[i], inverses[i]
-            torch.native_batch_norm(rows[i : i + 1], one, zero, None, None, True, 0.0, EPS, out=out)
+        one, zero = x.new_ones(rows.shape[1], dtype=wide), x.new_zeros(rows.shape[1], dtype=wide)
+        if len(rows) == 1:
+            y, _, inverses = torch.native_batch_norm(rows, one, zero, None, None, True, 0.0, EPS)
+            inverses = inverses[None]
+        else:  # each sample is a large task
+            y, means, inverses = torch.empty_like(rows), *one.new_empty(2, *rows.shape[:2])
+            for i in range(len(rows)):
+                out = y[i : i + 1], means[i], inverses[i]
+                torch.native_batch_norm(rows[i : i + 1], one, zero, None, None, True, 0.0, EPS, out=out)
         F.leaky_relu_(y, SLOPE)
         ctx.save_for_backward(y, inverses)
         return y.view_as(x) if y.shape != x.shape else y
