@@ -1,5 +1,6 @@
 """Balancing plugins: interventions on the training of any host."""
 
+from .adversarial_training import AdversarialTraining
 from .mad import MAD
 from .mar import MAR
 from .modality_dropout import ModalityDropout
@@ -9,4 +10,14 @@ from .plugin import Plugin
 from .scaling import BranchScaler
 from .static_weights import StaticWeights
 
-__all__ = ['MAD', 'MAR', 'MWAM', 'OGMGE', 'BranchScaler', 'ModalityDropout', 'Plugin', 'StaticWeights']
+__all__ = [
+    'AdversarialTraining',
+    'MAD',
+    'MAR',
+    'MWAM',
+    'OGMGE',
+    'BranchScaler',
+    'ModalityDropout',
+    'Plugin',
+    'StaticWeights',
+]
