@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from registry import unknown_name
 
+from .precision import full_precision
 from .site import Site
 
 DESCRIPTORS = ('paper', 'official', 'separate')
@@ -44,7 +45,7 @@ class ChannelAttention(nn.Module):
 
     def gate(self, x: Tensor) -> Tensor:
         """The weights: (B, C, H, W) -> (B, C, 1, 1), of the type of x; computed in that of the linear layers."""
-        with torch.autocast(x.device.type, enabled=False):
+        with full_precision(x.device):
             logits = self.scale * self.excite(self.squeeze(self.describe(x)).relu_())
             if self.descriptor == 'separate':
                 logits = logits.sum(0)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from registry import FUSIONS, unknown_name
 
 from ..blocks import Cosine, Site
+from ..blocks.precision import full_precision
 from .attention_maps import accumulate, present_columns, rescaled
 from .exchange import Exchange
 
@@ -76,8 +77,7 @@ class MFIFA(Exchange):
     def attention(self, features: dict[str, Tensor], mask: Tensor) -> Tensor:
         """The map (B, C, H, W), in (0, 1) and in single precision, of features that are zero where absent."""
         total = None
-        device = next(iter(features.values())).device
-        with torch.autocast(device.type, enabled=False):
+        with full_precision(mask.device):
             for (m, x), here in zip(features.items(), present_columns(mask)):
                 x = x.float() if self.transform is None else self.transform(x)
                 slope, offset = self._line(m, x)
