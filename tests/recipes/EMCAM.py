@@ -1,0 +1,1 @@
+ORDERED = True  # the order of the modalities makes partners
