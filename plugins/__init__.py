@@ -7,15 +7,17 @@ from .modality_dropout import ModalityDropout
 from .mwam import MWAM
 from .ogm_ge import OGMGE
 from .plugin import Plugin
+from .rpan import RPAN
 from .scaling import BranchScaler
 from .static_weights import StaticWeights
 
 __all__ = [
-    'AdversarialTraining',
     'MAD',
     'MAR',
     'MWAM',
     'OGMGE',
+    'RPAN',
+    'AdversarialTraining',
     'BranchScaler',
     'ModalityDropout',
     'Plugin',

@@ -103,6 +103,15 @@ class Plugin(nn.Module, Hook):
         """Within it, every pass has draws of its own from torch's random state; what is kept stays as it is."""
         yield
 
+    def weight_decays(self, host: MultimodalHost) -> Mapping[nn.Parameter, float]:
+        """Parameters whose weight decay is not the optimiser's, and theirs."""
+        return {}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Of a structural plugin: plain values without which results can not be read; they are stored with them."""
+        return {}
+
     # ---- what a plugin may use
 
     def generator(

@@ -205,9 +205,12 @@ def check_inputs(host: MultimodalHost, batch: Batch, names: Sequence[str], bound
                     f'{m} runs from {least:.4g} to {most:.4g} on the scale of the data, outside its range '
                     f'{low:g}..{high:g}. Say the range (bounds), (0, 255) for 8-bit images, or bounds=None for none.'
                 )
-    target, classes = batch.target, getattr(host, 'num_classes', None)
-    if isinstance(target, Tensor) and not target.is_floating_point() and isinstance(classes, int):
-        labels = target[target != getattr(host, 'ignore_index', -100)]
-        if labels.numel() and (int(labels.min()) < 0 or int(labels.max()) >= classes):
+    classes, target = getattr(host, 'num_classes', None), batch.target
+    several = isinstance(classes, Mapping) and isinstance(target, Mapping)
+    for k, y in [(classes[t], target.get(t)) for t in classes] if several else [(classes, target)]:
+        if not isinstance(k, int) or not isinstance(y, Tensor) or y.is_floating_point():
+            continue
+        labels = y[(y != getattr(host, 'ignore_index', -100)) & (y >= 0 if several else True)]
+        if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < k:
             least, most = int(labels.min()), int(labels.max())
-            raise InputError(f'Labels run from {least} to {most}, the host has the classes 0..{classes - 1}.')
+            raise InputError(f'Labels run from {least} to {most}, the host has the classes 0..{k - 1}.')

@@ -52,7 +52,7 @@ def _tasks(prediction: Any, target: Any, ignore_index: int) -> list[Task]:
     if prediction.ndim < 2 or target.shape != (*prediction.shape[:1], *prediction.shape[2:]):
         return []
     target = target.reshape(len(target), -1)
-    labelled = target != ignore_index
+    labelled = (target != ignore_index) & (target >= 0)
     return [Task(prediction.float().reshape(*prediction.shape[:2], -1), target.where(labelled, 0), labelled)]
 
 
