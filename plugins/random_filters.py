@@ -33,8 +33,9 @@ class RandomFilters(nn.Module):
         super().__init__()
         self.convolve = CONVOLUTIONS[type(conv)]
         self.kind = type(conv)
-        for name in ('in_channels', 'out_channels', 'kernel_size', 'stride', 'padding', 'dilation', 'groups'):
+        for name in ('in_channels', 'out_channels', 'kernel_size', 'stride', 'dilation', 'groups'):
             setattr(self, name, getattr(conv, name))
+        self.padding, self.padding_mode = conv.padding, conv.padding_mode
         self.parts = 1 if is_depthwise(conv) else conv.groups
         self.learnt = (conv.out_channels - count) // self.parts  # of each part
         self.match_scale = match_scale
@@ -56,7 +57,11 @@ class RandomFilters(nn.Module):
             spread = weight.flatten(1).std(1).clamp(min=1e-6) * self.kernel_size[0]
             weight = weight / spread.view(-1, *[1] * (weight.ndim - 1))
         weight = self._join(weight, self.draw(self))
-        return self.convolve(x, weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+        padding = self.padding
+        if self.padding_mode != 'zeros':
+            x = F.pad(x, [p for p in reversed(padding) for _ in range(2)], mode=self.padding_mode)
+            padding = 0
+        return self.convolve(x, weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
     def restored(self) -> nn.Module:
         """The convolution that stood here, with what has been learnt."""
@@ -69,6 +74,7 @@ class RandomFilters(nn.Module):
             self.dilation,
             self.groups,
             bias=False,
+            padding_mode=self.padding_mode,
             device='meta',
         )
         whole = self._join(self.weight, self.before).detach().clone()

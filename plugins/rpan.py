@@ -119,7 +119,8 @@ class RPAN(Plugin):
             raise InputError(f'This {type(host).__name__} has random filters or noise of {self.name} already.')
         chosen = self._chosen(host)
         if not chosen:
-            wanted = f'named {", ".join(self.targets)}' if self.targets else f'of side {" or ".join(map(str, KERNELS))}'
+            wanted = 'of side 3 or 5 behind the first in the path of a single modality'
+            wanted = f'named {", ".join(self.targets)} (targets)' if self.targets else wanted
             raise InputError(
                 f'{self.name} found no convolution to change in this {type(host).__name__}: none {wanted}.'
             )
@@ -279,7 +280,7 @@ class BranchNorm(Unlisted, _NormBase):
 
 
 def _is_plain(conv: nn.Module) -> bool:
-    return conv.padding_mode == 'zeros' and isinstance(conv.weight, nn.Parameter)
+    return not isinstance(conv.padding, str) and 'weight' in conv._parameters
 
 
 def _replace(host: nn.Module, made: Mapping[nn.Module, nn.Module]) -> None:
