@@ -26,6 +26,7 @@ class Plugin(nn.Module, Hook):
         looks: The points at which it reads but changes nothing; it then sees what no other plugin has changed.
         structural: It changes the architecture: attached for testing too, and its ``on_features`` runs in every pass.
         owns_step: It overrides `train_step`.
+        random: It draws in every pass, in eval mode too: results are then means over several draws.
         redraws: It calls `resample` of all plugins in each batch; random architectures then leave it to this plugin.
         idle_parameters: Some of its parameters may be unused in a step, which DDP then searches for.
         min_modalities: The fewest modalities with which it makes sense.
@@ -36,6 +37,7 @@ class Plugin(nn.Module, Hook):
     looks: frozenset[str] = frozenset()
     structural = False
     owns_step = False
+    random = False
     redraws = False
     idle_parameters = False
     min_modalities = 2

@@ -63,6 +63,7 @@ class RPAN(Plugin):
     """
 
     structural = True
+    random = True
     min_modalities = 1
     looks = frozenset({'on_inputs'})
     drawn = ('kernels',)

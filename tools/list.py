@@ -27,6 +27,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from registry import (
+    ATTACKS,
     DATASETS,
     ENCODERS,
     FUSIONS,
@@ -55,6 +56,7 @@ REGISTRIES = {
     'necks': NECKS,
     'heads': HEADS,
     'losses': LOSSES,
+    'attacks': ATTACKS,
     'plugins': PLUGINS,
     'datasets': DATASETS,
     'metrics': METRICS,

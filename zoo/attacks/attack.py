@@ -107,7 +107,7 @@ class Attack:
             check_inputs(host, view, tuple(eps), bounds)
         device = view.device
         with host.aside(training=False), untrained(host), torch.autocast(device.type, enabled=False):
-            _seed_device(seed, device)  # the draws of the host; `aside` puts the states back
+            seed_device(seed, device)  # the draws of the host; `aside` puts the states back
             problem = Problem(host, view, eps, bounds, torch.Generator(device).manual_seed(seed + 1), self.eot)
             found = problem.apply(self.perturb(problem).detach())
         changed = {}
@@ -183,7 +183,8 @@ def untrained(module: nn.Module) -> Iterator[None]:
             p.requires_grad_(True)
 
 
-def _seed_device(seed: int, device: torch.device) -> None:
+def seed_device(seed: int, device: torch.device) -> None:
+    """Seed torch's random states of the CPU and of one device."""
     torch.default_generator.manual_seed(seed)
     if device.type == 'cuda':
         with torch.cuda.device(device):
