@@ -78,6 +78,7 @@ DOCS = {
     'heads': 'What turns fused features into a prediction. On maps the decoders of two libraries work too: '
     '`smp.Unet`, `smp.DeepLabV3Plus`, ... and `mmseg.UPerHead`, `mmseg.SegformerHead`, ...',
     'losses': 'Of (logits, target). `smp.DiceLoss`, `mmseg.LovaszLoss` and the others of these libraries work too.',
+    'attacks': 'What perturbs inputs: `--attack` of `tools/attack.py`, `attack` of the plugin `AdversarialTraining`.',
     'plugins': 'Interventions on the training of any host: `plugins` of a config, or `--plugins` of `tools/train.py`.',
     'datasets': 'What can be trained and tested on.',
     'metrics': 'What the modality sweep scores with: `val_evaluator` and `test_evaluator` of a config.',
