@@ -6,7 +6,7 @@ from zoo.datasets import IGNORE
 
 ORDERED = True  # the order of the modalities makes partners
 FUSIONS = ('EMCAM',)
-PLUGINS = ('MWAM', 'ModalityDropout')  # MAIL encodes as it does, ESANet has losses as it has
+PLUGINS = ('MWAM',)  # MAIL encodes as it does, ESANet has losses as it has
 
 
 def arguments(modalities, fusion, needs):
