@@ -50,6 +50,10 @@ class AdversarialTraining(Plugin):
         super().attach(host)
         self.attack.check_host(host)
 
+    def extra_repr(self) -> str:
+        """The attack."""
+        return f'{self.attack!r}, clean={self.clean}'
+
     def on_inputs(self, host: MultimodalHost, batch: Batch) -> Batch:
         """Attack the batch, or the rows that are not left clean."""
         generator = self.generator(host)

@@ -54,6 +54,8 @@ class Attack:
                 raise InputError(f'bounds must be (low, high) with low below high, or None, got {pair!r}.')
         if not isinstance(eot, int) or eot < 1:
             raise InputError(f'eot must be a whole number of at least 1, got {eot!r}.')
+        if modalities is not None and not modalities:
+            raise InputError('modalities names nothing to attack; None stands for all.')
         self.eps = dict(eps) if isinstance(eps, Mapping) else eps
         self.modalities = (modalities,) if isinstance(modalities, str) else modalities and tuple(modalities)
         self.bounds = dict(bounds) if isinstance(bounds, Mapping) else bounds

@@ -32,7 +32,7 @@ from zoo.visual import Line, write_lines
 from . import checkpoint as ckpt
 from .config import check_config, keep_structural, load_config, parse_plugin, plain_config
 from .data import build_dataloader
-from .devices import pick_device
+from .devices import pick_device, under_torchrun
 from .evaluate import build_host, check_dataset, check_metric, make_writable
 from .progress import progress_bar
 from .sweep import Subset, build_metric, parse_subsets, plugin_settings
@@ -336,6 +336,8 @@ def attack_checkpoint(
     for name, value in (('draws', draws), ('batch_size', batch_size), ('count', count)):
         if value is not None:
             check_count(name, value, 1)
+    if under_torchrun():
+        raise InputError('Attacks run in one process: start the tool without torchrun.')
     if not cfg.get('test_dataloader'):
         raise InputError('The config has no test_dataloader.')
     saved = ckpt.load(path, trust)

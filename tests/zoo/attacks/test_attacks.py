@@ -338,6 +338,7 @@ WRONG_ARGUMENTS = {
     'eps': ({'eps': -0.1}, 'eps must be a finite number of at least 0, got -0.1'),
     'eps of one': ({'eps': {'rgb': 'x'}}, "got 'x'"),
     'bounds': ({'bounds': (1, 0)}, 'bounds must be'),
+    'modalities': ({'modalities': []}, 'names nothing to attack'),
     'eot': ({'eot': 0}, 'eot must be a whole number of at least 1, got 0'),
     'steps': ({'steps': -1}, 'steps must be a whole number of at least 0, got -1'),
     'alpha': ({'alpha': 0}, 'alpha must be a number above 0, got 0'),
