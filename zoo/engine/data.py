@@ -62,7 +62,7 @@ class SeededDataset(Dataset):
     the zoo's own base class, which checks them itself, are checked here.
     """
 
-    def __init__(self, dataset: Dataset, seed: int, num_classes: int | Mapping[str, int] | None = None) -> None:
+    def __init__(self, dataset: Dataset, seed: int, num_classes: int | None = None) -> None:
         self.dataset, self.seed, self.num_classes = dataset, seed, num_classes
         self.foreign = not isinstance(dataset, MultimodalDataset)
         self.knows_epoch = hasattr(dataset, 'epoch')
@@ -92,17 +92,9 @@ class SeededDataset(Dataset):
             torch.set_rng_state(states[2])
 
 
-def _check_labels(target: Any, size: tuple[int, ...], num_classes: int | Mapping[str, int] | None, source: str) -> None:
+def _check_labels(target: Any, size: tuple[int, ...], num_classes: int | None, source: str) -> None:
     """Refuse boxes that do not fit the image, and a class that the host does not have; -100, which torch's losses
-    ignore, is none, and of several tasks any label below 0."""
-    if isinstance(num_classes, Mapping):
-        for task, count in num_classes.items():
-            label = target.get(task) if isinstance(target, Mapping) else None
-            if label is None:
-                raise InputError(f'{source}: the target has no label of the task {task}.')
-            if int(label) >= 0:
-                _check_labels(label, size, count, f'{source}, task {task}')
-        return
+    ignore, is none."""
     labels = []
     if isinstance(target, Mapping) and {'boxes', 'labels'} <= target.keys():
         check_boxes(target, size, source)

@@ -127,26 +127,11 @@ def check_dataset(host: MultimodalHost, dataset: Any, where: str) -> None:
             f'{where}: images of {size[0]}x{size[1]} (H x W), but {type(host).__name__} takes sides that are multiples '
             f'of {multiple}. Choose another size, or give the host pad_to={multiple}.'
         )
-    _check_classes(host, dataset, where)
+    classes, known = getattr(dataset, 'num_classes', None), getattr(host, 'num_classes', None)
+    if classes and known and classes > known:
+        raise InputError(f'{where}: the data set has {classes} classes, the host num_classes={known}.')
     if hasattr(dataset, 'check_annotations'):
         dataset.check_annotations()
-
-
-def _check_classes(host: MultimodalHost, dataset: Any, where: str) -> None:
-    """Refuse a data set of more classes than a host has, or, where the host has several tasks, without one of them."""
-    classes, known = getattr(dataset, 'num_classes', None), getattr(host, 'num_classes', None)
-    if not classes or not known:
-        return
-    if not isinstance(classes, Mapping) and not isinstance(known, Mapping):
-        if classes > known:
-            raise InputError(f'{where}: the data set has {classes} classes, the host num_classes={known}.')
-        return
-    # one of them with several tasks
-    if not isinstance(classes, Mapping) or not isinstance(known, Mapping) or known.keys() - classes.keys():
-        raise InputError(f'{where}: the data set has classes of {classes}, the host num_classes={known}.')
-    for task, count in known.items():
-        if classes[task] > count:
-            raise InputError(f'{where}: the data set has {classes[task]} classes of {task}, the host {count}.')
 
 
 def check_metric(host: MultimodalHost, metric: str | Mapping[str, Any], where: str) -> None:
