@@ -1,6 +1,5 @@
 """MAD: margin-aware distillation of relations between samples, from a teacher that sees every modality."""
 
-import hashlib
 import math
 import warnings
 from collections.abc import Callable, Mapping
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from registry import HOSTS, PLUGINS, InputError, PluginWarning, unknown_name
 from zoo.batch import Batch, Outputs
+from zoo.digest import weights_digest
 from zoo.host import MultimodalHost
 
 from .plugin import Plugin
@@ -197,13 +197,3 @@ def relational_features(outputs: Outputs, key: str | None) -> Tensor:
     if key is not None:
         raise InputError(f'outputs.extras[{key!r}] holds no tensor.')
     return outputs.prediction
-
-
-def weights_digest(module: nn.Module) -> str:
-    """A short digest of all parameters and buffers."""
-    digest = hashlib.blake2b(digest_size=8)
-    for name, value in module.state_dict().items():
-        if isinstance(value, Tensor):
-            digest.update(name.encode())
-            digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()

@@ -116,8 +116,8 @@ class MAR(Plugin):
     def attach(self, host: MultimodalHost) -> None:
         """Make the counts: one histogram for each candidate, and one for all modalities."""
         super().attach(host)
-        if not hasattr(host, 'num_classes'):
-            raise InputError(f'{self.name} counts predicted classes, which {type(host).__name__} does not say.')
+        if not isinstance(getattr(host, 'num_classes', None), int):
+            raise InputError(f'{self.name} counts predicted classes of one task, which {type(host).__name__} has not.')
         self.names = names = sorted(host.modalities)  # a state does not depend on their order in a config
         for m in itertools.chain.from_iterable(self.weak or ()):
             if m not in names:

@@ -1,7 +1,8 @@
 """The contract that every plugin keeps: when it acts on a host, and where its state lives."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -25,6 +26,8 @@ class Plugin(nn.Module, Hook):
         looks: The points at which it reads but changes nothing; it then sees what no other plugin has changed.
         structural: It changes the architecture: attached for testing too, and its ``on_features`` runs in every pass.
         owns_step: It overrides `train_step`.
+        random: It draws in every pass, in eval mode too: results are then means over several draws.
+        redraws: It calls `resample` of all plugins in each batch; random architectures then leave it to this plugin.
         idle_parameters: Some of its parameters may be unused in a step, which DDP then searches for.
         min_modalities: The fewest modalities with which it makes sense.
     """
@@ -34,6 +37,8 @@ class Plugin(nn.Module, Hook):
     looks: frozenset[str] = frozenset()
     structural = False
     owns_step = False
+    random = False
+    redraws = False
     idle_parameters = False
     min_modalities = 2
 
@@ -86,6 +91,28 @@ class Plugin(nn.Module, Hook):
     def train_step(self, host: MultimodalHost, batch: Batch, optim_wrapper: Any) -> dict[str, Tensor]:
         """Own the whole step, where ``owns_step`` is set; returns what to log."""
         raise NotImplementedError
+
+    def resample(self, host: MultimodalHost, phase: str) -> None:
+        """Draw anew what the plugin draws now and then and keeps: random weights.
+
+        Args:
+            host: It is attached to.
+            phase: What comes next: ``'attack'``, or ``'inference'``, the pass that is trained.
+        """
+
+    @contextmanager
+    def fresh_draws(self) -> Iterator[None]:
+        """Within it, every pass has draws of its own from torch's random state; what is kept stays as it is."""
+        yield
+
+    def weight_decays(self, host: MultimodalHost) -> Mapping[nn.Parameter, float]:
+        """Parameters whose weight decay is not the optimiser's, and theirs."""
+        return {}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Of a structural plugin: plain values without which results can not be read; they are stored with them."""
+        return {}
 
     # ---- what a plugin may use
 

@@ -19,6 +19,7 @@ FUSIONS = Registry('fusion')
 NECKS = Registry('neck')
 HEADS = Registry('head')
 LOSSES = Registry('loss')
+ATTACKS = Registry('attack')
 DATASETS = Registry('dataset', parent=_mm.DATASETS)
 TRANSFORMS = Registry('transform', parent=_mm.TRANSFORMS)
 METRICS = Registry('metric', parent=_mm.METRICS)
@@ -34,6 +35,7 @@ VISUALIZERS = Registry('visualizer', parent=_mm.VISUALIZERS, build_func=None)
 VISBACKENDS = Registry('visualizer backend', parent=_mm.VISBACKENDS, build_func=None)
 
 __all__ = [
+    'ATTACKS',
     'DATASETS',
     'DATA_SAMPLERS',
     'ENCODERS',

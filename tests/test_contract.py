@@ -116,6 +116,7 @@ def bare_cases() -> list[Case]:
             continue
         takes = 'fusion' in inspect.signature(HOSTS.find(host)).parameters
         fusions = getattr(recipe(host), 'FUSIONS', ours(FUSIONS)) if takes else [None]
+        fusions = [f for f in fusions if f is None or host in getattr(recipe(f), 'HOSTS', (host,))]
         if not any(callable(v) for v in vars(HOSTS.find(host)).values()):  # another name of its parent
             fusions = fusions[:1]
         cases += [Case(host, fusion) for fusion in fusions]
@@ -125,11 +126,14 @@ def bare_cases() -> list[Case]:
 def plugged_cases() -> list[Case]:
     """Every host with every plugin, and every fusion block with every plugin, but not all three at once; variants of a
     plugin with one fusion block of each host."""
-    bare = sorted(bare_cases(), key=lambda c: c.host != 'LateFusion')  # its unimodal predictions depend on the block
+    bare = [c for c in bare_cases() if not (c.fusion and getattr(recipe(c.fusion), 'PART_OF', None))]
+    bare.sort(key=lambda c: c.host != 'LateFusion')  # its unimodal predictions depend on the block
     cases = []
     for plugin in ours(PLUGINS):
         hosts, fusions = set(), set()
         for case in bare:
+            if plugin not in getattr(recipe(case.host), 'PLUGINS', (plugin,)):
+                continue
             blind = getattr(recipe(plugin), 'BLIND', False)
             if case.host in hosts and (blind or case.fusion in fusions):
                 continue

@@ -29,6 +29,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from registry import (
+    ATTACKS,
     DATASETS,
     ENCODERS,
     FUSIONS,
@@ -57,6 +58,7 @@ REGISTRIES = {
     'necks': NECKS,
     'heads': HEADS,
     'losses': LOSSES,
+    'attacks': ATTACKS,
     'plugins': PLUGINS,
     'datasets': DATASETS,
     'metrics': METRICS,
@@ -78,6 +80,7 @@ DOCS = {
     'heads': 'What turns fused features into a prediction. On maps the decoders of two libraries work too: '
     '`smp.Unet`, `smp.DeepLabV3Plus`, ... and `mmseg.UPerHead`, `mmseg.SegformerHead`, ...',
     'losses': 'Of (logits, target). `smp.DiceLoss`, `mmseg.LovaszLoss` and the others of these libraries work too.',
+    'attacks': 'What perturbs inputs: `--attack` of `tools/attack.py`, `attack` of the plugin `AdversarialTraining`.',
     'plugins': 'Interventions on the training of any host: `plugins` of a config, or `--plugins` of `tools/train.py`.',
     'datasets': 'What can be trained and tested on.',
     'metrics': 'What the modality sweep scores with: `val_evaluator` and `test_evaluator` of a config.',

@@ -1,6 +1,6 @@
 """A modular zoo of multimodal vision models: hosts, their parts, data, and what measures them."""
 
-from . import datasets, encoders, fusion, heads, hosts, losses, metrics, necks
+from . import attacks, datasets, encoders, fusion, heads, hosts, losses, metrics, necks
 from .batch import Batch, Features, Outputs
 from .build import create_host, list_hosts, list_plugins
 from .host import Clock, MultimodalHost
@@ -15,6 +15,7 @@ __all__ = [
     'MultimodalHost',
     'MultimodalPreprocessor',
     'Outputs',
+    'attacks',
     'create_host',
     'datasets',
     'encoders',

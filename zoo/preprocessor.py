@@ -64,12 +64,15 @@ class MultimodalPreprocessor(BaseDataPreprocessor):
 
     def normalise(self, modality: str, x: Tensor) -> Tensor:
         """(B, C, ...) on the data's scale -> the same in units of std around the mean."""
-        if modality not in self.normalised:
-            y = x if x.dtype == torch.int64 else x.float()
-        else:
-            mean, std = self._statistics(modality, x)
-            y = (x.float() - mean) / std
+        y = self.standardise(modality, x)
         return y.masked_fill(x == self.invalid[modality], 0) if modality in self.invalid else y
+
+    def standardise(self, modality: str, x: Tensor) -> Tensor:
+        """`normalise` where no value marks a missing measurement: of the ends of a range, for instance."""
+        if modality not in self.normalised:
+            return x if x.dtype == torch.int64 else x.float()
+        mean, std = self._statistics(modality, x)
+        return (x.float() - mean) / std
 
     def restore(self, modality: str, x: Tensor) -> Tensor:
         """The inverse of `normalise`: for a teacher with statistics of its own, and for the valid range of attacks.

@@ -9,7 +9,7 @@ SPEC.loader.exec_module(two)
 
 REQUIRES = 'ultralytics'
 ORDERED = True  # the first layer's weights go by position
-REFUSES = ('MWAM', 'StaticWeights')  # no branch of its own for a modality
+REFUSES = ('MWAM', 'RPAN', 'StaticWeights')  # no branch of its own for a modality
 shape, target = two.shape, two.target
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from registry import DATASETS, ENCODERS, FUSIONS, HEADS, HOSTS, LOSSES, METRICS, NECKS, PLUGINS
+from registry import ATTACKS, DATASETS, ENCODERS, FUSIONS, HEADS, HOSTS, LOSSES, METRICS, NECKS, PLUGINS
 
 ROOT = Path(__file__).parents[2]
 TOY = ROOT / 'tests' / 'toy' / 'toy_config.py'
@@ -21,6 +21,7 @@ REGISTRIES = {
     'necks': NECKS,
     'heads': HEADS,
     'losses': LOSSES,
+    'attacks': ATTACKS,
     'plugins': PLUGINS,
     'datasets': DATASETS,
     'metrics': METRICS,

@@ -1,9 +1,19 @@
 """Encoders: one modality -> features."""
 
+from .erla_encoder import ERLAEncoder, ERLAPyramid
 from .resnet_nbt1d import ResNetNBt1D
 from .resnet_se_stem import ResNetSEStem
 from .timm_encoder import TimmEncoder, TimmPyramid
 from .unet3d import UNet3D
 from .yolo_backbone import YOLOBackbone
 
-__all__ = ['ResNetNBt1D', 'ResNetSEStem', 'TimmEncoder', 'TimmPyramid', 'UNet3D', 'YOLOBackbone']
+__all__ = [
+    'ERLAEncoder',
+    'ERLAPyramid',
+    'ResNetNBt1D',
+    'ResNetSEStem',
+    'TimmEncoder',
+    'TimmPyramid',
+    'UNet3D',
+    'YOLOBackbone',
+]

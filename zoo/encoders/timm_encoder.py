@@ -6,6 +6,8 @@ from typing import Any
 
 import timm
 from timm.models import FeatureListNet, load_state_dict
+from timm.models.efficientnet import EfficientNetFeatures
+from timm.models.mobilenetv3 import MobileNetV3Features
 from torch import Tensor, nn
 
 from registry import ENCODERS, InputError, unknown_name
@@ -82,18 +84,34 @@ class TimmPyramid(nn.Module):
     @property
     def steps(self) -> list[nn.Module] | None:
         """The stages one by one, each from map to map; their chain gives what `forward` gives."""
-        if not isinstance(self.model, FeatureListNet):
+        chain = _chain(self.model)
+        if chain is None:
             return None
         steps, row = [], []
-        for name, module in self.model.items():
+        for module, gives_map in chain:
             row.append(module)
-            if name in self.model.return_layers:
+            if gives_map:
                 if self._last:
                     row = [*([_Permute(0, 2, 3, 1)] if steps else []), *row, _Permute(0, 3, 1, 2)]
                 steps.append(nn.Sequential(*row))
                 steps[-1].training = self.training  # of the wrapper alone: the modules have their own
                 row = []
         return steps
+
+
+def _chain(model: nn.Module) -> list[tuple[nn.Module, bool]] | None:
+    """The modules of a feature net in a row, each with whether a map is taken behind it; None where they are no row."""
+    if isinstance(model, FeatureListNet):
+        return [(module, name in model.return_layers) for name, module in model.items()]
+    if isinstance(model, (EfficientNetFeatures, MobileNetV3Features)) and model.feature_hooks is None:
+        stages = {info['stage'] for info in model.feature_info.get_dicts()}
+        stem = [m for name in ('conv_stem', 'bn1', 'act1') if (m := getattr(model, name, None)) is not None]
+        return [
+            *((m, False) for m in stem[:-1]),
+            (stem[-1], 0 in stages),
+            *((block, i in stages) for i, block in enumerate(model.blocks, start=1)),
+        ]
+    return None
 
 
 class _Permute(nn.Module):

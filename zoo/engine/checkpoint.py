@@ -3,6 +3,7 @@
 import os
 import random
 import time
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from registry import InputError
+from registry import InputError, PluginWarning
 
 POINTER = 'last_checkpoint'
 
@@ -93,7 +94,8 @@ def load(path: str | Path, trust: bool = False) -> dict[str, Any]:
 
 
 def load_weights(host: nn.Module, checkpoint: Mapping[str, Any], source: str | Path) -> None:
-    """Load a host's weights strictly; only the state of plugins that are not attached is dropped.
+    """Load a host's weights strictly; only the state of plugins that are not attached is dropped, and a plugin that
+    changes the architecture begins anew where the checkpoint knows nothing of it.
 
     Raises:
         InputError: The checkpoint is of another model; the first differences are named.
@@ -105,6 +107,13 @@ def load_weights(host: nn.Module, checkpoint: Mapping[str, Any], source: str | P
     attached = tuple(f'plugins.{name}.' for name in host.plugins)
     given = {k: v for k, v in given.items() if not k.startswith('plugins.') or k.startswith(attached)}
     own = host.state_dict()
+    for name, plugin in host.plugins.items():
+        prefix = f'plugins.{name}.'
+        if plugin.structural and not any(k.startswith(prefix) for k in given):
+            given.update({k: v for k, v in own.items() if k.startswith(prefix)})
+            warnings.warn(
+                f'{str(source)!r} was trained without {name}, which begins as it is built.', PluginWarning, stacklevel=2
+            )
     problems = [f'lacks {k}' for k in own if k not in given] + [f'has an unknown {k}' for k in given if k not in own]
     problems += [
         f'has {k} of shape {tuple(given[k].shape)} where {tuple(own[k].shape)} is expected'

@@ -17,8 +17,9 @@ class WarmupEMA(BaseAveragedModel):
     """An exponential moving average that follows closely at first: the weight of the newest parameters after step t,
     from 1, is ``momentum + (1 - momentum) * exp(-t / gamma)`` (ultralytics' and YOLOX's schedule).
 
-    Buffers of floating point numbers are averaged too, others copied. All parameters go through one kernel, and nothing
-    waits for the device after the first step.
+    Buffers of floating point numbers are averaged too, others copied; so are those that a module names in ``drawn``:
+    random weights, whose mean is no draw. All parameters go through one kernel, and nothing waits for the device after
+    the first step.
 
     Args:
         model: Whose parameters.
@@ -42,12 +43,16 @@ class WarmupEMA(BaseAveragedModel):
         self._count = 1 + (int(self.steps) if self._count is None else self._count)
         self.steps += 1
         weight = self.momentum + (1 - self.momentum) * math.exp(-self._count / self.gamma)
-        old, new = self.module.state_dict(), model.state_dict()
-        floats = [k for k, v in old.items() if isinstance(v, torch.Tensor) and v.is_floating_point()]
-        torch._foreach_lerp_([old[k] for k in floats], [new[k] for k in floats], weight)
-        for k, v in old.items():
-            if isinstance(v, torch.Tensor) and not v.is_floating_point():
-                v.copy_(new[k])
+        old, new = _tensors(self.module), _tensors(model)  # the state dict of a module need not be the tensors it uses
+        drawn = {f'{name}.{b}' for name, module in model.named_modules() for b in getattr(module, 'drawn', ())}
+        averaged = [k for k, v in old.items() if v.is_floating_point() and k not in drawn]
+        torch._foreach_lerp_([old[k] for k in averaged], [new[k] for k in averaged], weight)
+        for k in old.keys() - averaged:
+            old[k].copy_(new[k])
+
+
+def _tensors(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
 
 
 @HOOKS.register_module()

@@ -23,7 +23,8 @@ def parameter_groups(
     """One group for each branch (``group['branch']`` names the modality) and one, last, for the rest.
 
     A parameter in two branches is shared and goes to the rest. Empty groups are left out. Where norm layers or biases
-    decay otherwise than weights do, each of these groups is split, and the parts say their ``decay_mult``.
+    decay otherwise than weights do, each of these groups is split, and the parts say their ``decay_mult``. So are
+    parameters to which a plugin gives a decay of their own (`Plugin.weight_decays`), which says ``weight_decay``.
 
     Args:
         host: Whose parameters.
@@ -35,17 +36,19 @@ def parameter_groups(
         for parameter in host.branch(m):
             owners.setdefault(parameter, []).append(m)
     multipliers = (1.0, norm_decay_mult, bias_decay_mult)
-    groups: dict[tuple[str, float], list[nn.Parameter]] = {
-        (m, k): [] for m in (*host.modalities, '') for k in dict.fromkeys(multipliers)
-    }
+    own = {p: d for plugin in host.plugins.values() for p, d in plugin.weight_decays(host).items()}
     kinds = _decay_kinds(host)
+    decays = [{} if k == 1 else {'decay_mult': k} for k in multipliers]
+    options = [*decays, *({'weight_decay': d} for d in dict.fromkeys(own.values()))]
+    options = [o for i, o in enumerate(options) if o not in options[:i]]
+    groups = [{'params': [], 'branch': m or None, **o} for m in (*host.modalities, '') for o in options]
     for parameter in host.parameters():
         if parameter.requires_grad:
             names = owners.get(parameter, [])
-            groups[names[0] if len(names) == 1 else '', multipliers[kinds.get(parameter, 0)]].append(parameter)
-    return [
-        {'params': p, 'branch': m or None, **({} if k == 1 else {'decay_mult': k})} for (m, k), p in groups.items() if p
-    ]
+            option = {'weight_decay': own[parameter]} if parameter in own else decays[kinds.get(parameter, 0)]
+            start = len(options) * (host.modalities.index(names[0]) if len(names) == 1 else len(host.modalities))
+            groups[start + options.index(option)]['params'].append(parameter)
+    return [g for g in groups if g['params']]
 
 
 def _decay_kinds(host: MultimodalHost) -> dict[nn.Parameter, int]:

@@ -223,8 +223,13 @@ def sweep(
     counts = all_reduce_sum(counts.to(host.device)).tolist()
     values = [{k: _plain(v) for k, v in m.compute().items()} for m in metrics]
     result = _collect(metrics, host.modalities, names, values, counts, classes)
-    result.settings = {**host.settings, **metrics[0].settings}
+    result.settings = {**host.settings, **plugin_settings(host), **metrics[0].settings}
     return result
+
+
+def plugin_settings(host: MultimodalHost) -> dict[str, Any]:
+    """What results depend on of the plugins that act in them."""
+    return {p.name: p.settings for p in host.plugins.values() if p.structural and p.settings}
 
 
 def build_metric(metric: str | Mapping[str, Any], host: MultimodalHost, classes: Sequence[str] = ()) -> Metric:

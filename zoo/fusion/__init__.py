@@ -1,13 +1,32 @@
-"""Fusion blocks: features of the modalities that are present -> one."""
+"""Fusion blocks: features of the modalities that are present -> one, or each of them refined."""
 
 from .attention import Attention
 from .concat import Concat
 from .concat_conv import ConcatConv
+from .emcam import EMCAM
+from .emsca import EMSCA
+from .exchange import Exchange
 from .fusion import Fusion, Pointwise
 from .gated import Gated
 from .mean import Mean
 from .mean_variance import MeanVariance
+from .mfifa import MFIFA
 from .se_add import SEAdd
 from .sum import Sum
 
-__all__ = ['Attention', 'Concat', 'ConcatConv', 'Fusion', 'Gated', 'Mean', 'MeanVariance', 'Pointwise', 'SEAdd', 'Sum']
+__all__ = [
+    'EMCAM',
+    'EMSCA',
+    'MFIFA',
+    'Attention',
+    'Concat',
+    'ConcatConv',
+    'Exchange',
+    'Fusion',
+    'Gated',
+    'Mean',
+    'MeanVariance',
+    'Pointwise',
+    'SEAdd',
+    'Sum',
+]

@@ -1,5 +1,6 @@
 """Heads: fused features -> prediction."""
 
+from .erla_decoder import ERLADecoder
 from .esanet_decoder import ESANetDecoder
 from .fcn import FCN8s
 from .linear import LinearHead
@@ -9,6 +10,7 @@ from .smp_head import SmpHead
 from .yolo_head import YOLOAuxiliaryHead, YOLOHead
 
 __all__ = [
+    'ERLADecoder',
     'ESANetDecoder',
     'FCN8s',
     'LinearHead',

@@ -5,14 +5,15 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from registry import FUSIONS, HOSTS, InputError, unknown_name
+from registry import FUSIONS, HOSTS, unknown_name
 from zoo.batch import Batch, Features, Outputs
 from zoo.heads import used_levels
-from zoo.rows import Rows, untouched_statistics
+from zoo.rows import untouched_statistics
 
 from .label_host import build_encoders
 from .map_host import MapHost, common_reductions
 from .sizes import padded
+from .streams import Streams, check_steps, stages
 
 
 @HOSTS.register_module()
@@ -75,13 +76,7 @@ class ESANet(MapHost):
         self.encoders = build_encoders(encoder, self.in_chans, 'TimmPyramid')
         self.trunk = self.modalities[0]
         reductions = common_reductions(self.encoders)
-        for m, e in self.encoders.items():
-            if getattr(e, 'steps', None) is None:
-                raise InputError(
-                    f'{type(self).__name__} fuses between the stages of its encoders, and that of {m} '
-                    f'({getattr(e, "name", type(e).__name__)}) can not be taken stage by stage. ResNetNBt1D, timm '
-                    'ResNets, ConvNeXts and Swin transformers can; EncoderDecoder takes any pyramid.'
-                )
+        check_steps(self, 'EncoderDecoder takes any pyramid.')
         widths = self.encoders[self.trunk].out_channels
         self.fusions = nn.ModuleList(
             FUSIONS.build(
@@ -111,36 +106,18 @@ class ESANet(MapHost):
     def encode_fused(self, batch: Batch) -> tuple[list[Tensor | None], dict]:
         """The fused maps, finest first, None at a level that the decoder does not use; and what auxiliary heads need:
         ``own``, modality to its maps, of the trunk only the stem's, and ``rows``."""
-        dense = self.encode_on == 'dense' or torch.compiler.is_compiling()
-        seen = batch.available if self.encode_on == 'all' and self.training else batch.present
-        states, rows = {}, {}
-        for i, m in enumerate(self.modalities):
-            x = batch.inputs[m]
-            if dense:
-                x = x.where(batch.mask[:, i, None, None, None], x.new_zeros(()))
-            rows[m] = Rows(None if dense else seen[:, i], x.device, len(batch))
-            states[m] = rows[m].take(x)
-        skips = not (dense or self.training or torch.is_grad_enabled())
-        idle = {m for m in self.modalities if skips and not rows[m].count}
-        steps = {m: e.steps for m, e in self.encoders.items() if m not in idle}
+        streams = Streams(self, batch)
         maps, own = [], {m: [] for m in self.modalities}
         for i, fusion in enumerate(self.fusions):
-            for m in steps:
-                states[m] = rows[m].run(steps[m][i], states[m])
-            whole = {m: rows[m].put(states[m]) for m in steps}
-            if self.aux and not idle:
+            whole = streams.advance(i)
+            if self.aux and not streams.idle:
                 for m, x in whole.items():
                     own[m] += [x] if m != self.trunk or i == 0 else []
-            for m in idle:
-                x = next(iter(whole.values()))
-                whole[m] = x.new_zeros(()).expand(len(x), self.encoders[m].out_channels[i], *x.shape[2:])
-            # rows that are encoded are the present ones, unless told otherwise: the others are zero already
-            fused = fusion.merge(whole, batch.mask) if self.encode_on == 'present' else fusion(whole, batch.mask)
-            if self.trunk not in idle:
-                states[self.trunk] = rows[self.trunk].take(fused)
+            fused = fusion.merge(whole, batch.mask) if streams.zeroed else fusion(whole, batch.mask)
+            streams.go_on(self.trunk, fused)
             maps.append(fused if i in self.levels else None)
             del whole, fused  # the next stage runs without what nobody needs any more
-        return maps, {'own': own, 'rows': rows} if self.aux and not idle else {}
+        return maps, {'own': own, 'rows': streams.rows} if self.aux and not streams.idle else {}
 
     def unimodal(self, outputs: Outputs) -> dict[str, Tensor] | None:
         """Logits (B, K, H, W) of each modality's auxiliary head; None without these."""
@@ -161,11 +138,8 @@ class ESANet(MapHost):
         return self.predict_alone({**own, self.trunk: maps}, outputs.features.size)
 
     def compilable(self) -> Iterator[nn.Module]:
-        """The stages, which are called one by one; of those that are only a row of modules, these."""
-        for encoder in self.encoders.values():
-            own = {id(m) for m in encoder.modules()}
-            for step in encoder.steps:
-                yield from [step] if id(step) in own else step.children()
+        """The stages of the encoders."""
+        return stages(self.encoders.values())
 
     def branch(self, modality: str) -> Iterator[nn.Parameter]:
         """The parameters of this modality's encoder, and what its fusions keep for it (`SEAdd`: its excitation)."""

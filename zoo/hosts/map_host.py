@@ -94,13 +94,16 @@ class MapHost(LabelHost):
         bottom, right = (p - s for p, s in zip(padded_size(size, self.pad_to), size))
         return F.pad(target, [0, right, 0, bottom], value=IGNORE) if bottom or right else target
 
-    def predict_maps(self, maps: list[Tensor], size: Sequence[int]) -> tuple[Tensor, list[Tensor]]:
-        """Logits (B, K, *size) of fused maps, and the side outputs that the head has in training."""
+    def predict_maps(
+        self, maps: list[Tensor], size: Sequence[int], head: nn.Module | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Logits (B, K, *size) of fused maps, and the side outputs that the head has in training; of another head, with
+        which the neck has nothing to do, where one is given."""
         lone = self.training and len(maps[-1]) == 1
-        with lone_values_allowed(self.decoder) if lone else nullcontext():
-            if self.neck is not None:
+        with lone_values_allowed(head or self.decoder) if lone else nullcontext():
+            if head is None and self.neck is not None:
                 maps = self.neck(maps)
-            logits = self.head(maps)
+            logits = (head or self.head)(maps)
         logits, side = logits if isinstance(logits, tuple) else (logits, [])
         return self._resized(logits, size), side
 

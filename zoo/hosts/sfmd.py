@@ -17,6 +17,7 @@ from zoo.rows import Rows, lone_values_allowed
 
 from .label_host import LabelHost, build_encoders, encoder_parameters
 from .presets import presets
+from .sizes import check_images
 
 AUX_HEADS = (False, True, 'trunk')
 AUX_ON = ('present', 'all')
@@ -214,21 +215,3 @@ class NamedConv2d(nn.Module):
         """(B, sum of channels, H, W) -> (B, out_channels, ...)."""
         weight = torch.cat([self.weights[m] for m in self.order], dim=1)
         return F.conv2d(x, weight, stride=self.stride, padding=self.padding)
-
-
-def check_images(batch: Batch, in_chans: Mapping[str, int]) -> None:
-    """Refuse inputs that are not floating point images (B, in_chans, H, W) of one size.
-
-    Raises:
-        InputError: Names the modality.
-    """
-    size = None
-    for m, x in batch.inputs.items():
-        if x.ndim != 4 or x.shape[1] != in_chans[m] or not x.is_floating_point():
-            raise InputError(
-                f'{m} must be floating point images (B, {in_chans[m]}, H, W), by in_chans, got {x.dtype} '
-                f'{tuple(x.shape)}.'
-            )
-        size = size or x.shape[2:]
-        if x.shape[2:] != size:
-            raise InputError(f'{m} is {tuple(x.shape[2:])} (H x W) where the first modality is {tuple(size)}.')

@@ -1,6 +1,6 @@
 """Inputs whose sides an encoder can halve: checks, and padding where the host pads."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch.nn.functional as F
 
@@ -57,3 +57,21 @@ def padded(host: MultimodalHost, batch: Batch) -> Batch:
             f'{size[0]}x{size[1]} (H x W). Resize them, or give the host pad_to={host.multiple}.'
         )
     return batch
+
+
+def check_images(batch: Batch, in_chans: Mapping[str, int]) -> None:
+    """Refuse inputs that are not floating point images (B, in_chans, H, W) of one size.
+
+    Raises:
+        InputError: Names the modality.
+    """
+    size = None
+    for m, x in batch.inputs.items():
+        if x.ndim != 4 or x.shape[1] != in_chans[m] or not x.is_floating_point():
+            raise InputError(
+                f'{m} must be floating point images (B, {in_chans[m]}, H, W), by in_chans, got {x.dtype} '
+                f'{tuple(x.shape)}.'
+            )
+        size = size or x.shape[2:]
+        if x.shape[2:] != size:
+            raise InputError(f'{m} is {tuple(x.shape[2:])} (H x W) where the first modality is {tuple(size)}.')

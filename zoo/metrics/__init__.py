@@ -9,6 +9,8 @@ from .mean_ap import MeanAP
 from .mean_dice import MeanDice
 from .mean_iou import MeanIoU, class_map
 from .metric import Curves, Metric
+from .multi_class import MultiClass
+from .multi_task import MultiTask
 
 __all__ = [
     'Accuracy',
@@ -18,6 +20,8 @@ __all__ = [
     'MeanDice',
     'MeanIoU',
     'Metric',
+    'MultiClass',
+    'MultiTask',
     'all_reduce_sum',
     'class_map',
     'match_detections',

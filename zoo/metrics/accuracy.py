@@ -12,7 +12,8 @@ from .metric import Metric
 
 @METRICS.register_module()
 class Accuracy(Metric):
-    """Percentage of samples whose largest logit is the true class; targets of ``ignore_index`` do not count."""
+    """Percentage of samples whose largest logit is the true class; targets of ``ignore_index``, and any below 0, do not
+    count."""
 
     task = 'classification'
     name = 'accuracy'
@@ -24,7 +25,7 @@ class Accuracy(Metric):
 
     def update(self, outputs: Outputs, batch: Batch) -> None:
         """Logits (B, K), class indices (B,)."""
-        counted = batch.target != self.ignore_index
+        counted = (batch.target != self.ignore_index) & (batch.target >= 0)
         correct = (outputs.prediction.argmax(1) == batch.target) & counted
         self.sums += torch.stack([correct.sum(), counted.sum()])
 

@@ -3,6 +3,7 @@
 from .curves import NamedCurves, draw_curves, named_curves, write_curves
 from .detection import detection
 from .inputs import base_picture, draw_input
+from .lines import Line, draw_lines, write_lines
 from .palette import palette
 from .scene import Panel, Scene
 from .sheet import draw_sheet
@@ -11,6 +12,7 @@ from .text import text_picture
 
 __all__ = [
     'DRAWERS',
+    'Line',
     'NamedCurves',
     'Panel',
     'Scene',
@@ -19,6 +21,7 @@ __all__ = [
     'detection',
     'draw_curves',
     'draw_input',
+    'draw_lines',
     'draw_scene',
     'draw_sheet',
     'drawer',
@@ -27,4 +30,5 @@ __all__ = [
     'segmentation',
     'text_picture',
     'write_curves',
+    'write_lines',
 ]

@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from registry import InputError
 from zoo.datasets import IGNORE
 from zoo.metrics import class_map
 
@@ -90,7 +91,13 @@ def class_colour(index: int) -> tuple[int, int, int]:
 
 @drawer('classification')
 def classification(scene: Scene, prediction: Tensor | None) -> Panel:
-    """Logits (K,): the likeliest class and its probability, above the probabilities of some; or the true class."""
+    """Logits (K,): the likeliest class and its probability, above the probabilities of some; or the true class.
+
+    Raises:
+        InputError: Logits of several tasks.
+    """
+    if isinstance(prediction, Mapping) or isinstance(scene.target, Mapping):
+        raise InputError('Predictions of several tasks are not drawn; tools/test.py scores them.')
     truth = None if scene.target is None else int(scene.target)
     if prediction is None:
         return Panel('', text_picture(scene.class_name(truth), scene.panel_size, BLACK))

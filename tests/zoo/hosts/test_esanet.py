@@ -263,7 +263,7 @@ def test_any_size_with_padding():
 @pytest.mark.parametrize(
     ('arguments', 'match'),
     [
-        (dict(encoder='mobilenetv2_050'), r'mobilenetv2_050\) can not be taken stage by stage.*EncoderDecoder'),
+        (dict(encoder='test_vit'), r'test_vit\) can not be taken stage by stage.*EncoderDecoder'),
         (dict(encoder=dict(type='TimmEncoder', model='test_resnet')), 'pyramid of maps'),
         (dict(encoder={'rgb': 'test_resnet', 'depth': 'test_convnext'}), 'same reductions'),
         (dict(modalities=()), 'one or more'),

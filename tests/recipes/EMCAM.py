@@ -1,0 +1,2 @@
+ORDERED = True  # the order of the modalities makes partners
+HOSTS = ('EncoderDecoder', 'LateFusion', 'MAIL', 'MAILSeg')

@@ -1,0 +1,3 @@
+ORDERED = True  # the order of the modalities makes partners
+HOSTS = ('LateFusion',)
+PART_OF = 'EMCAM'

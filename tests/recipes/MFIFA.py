@@ -1,0 +1,2 @@
+HOSTS = ('LateFusion',)
+PART_OF = 'EMCAM'

@@ -1,0 +1,59 @@
+"""The discrete cosine transform of feature maps."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+AXES = ('channel', 'spatial')
+
+
+def cosine_matrix(n: int, device: torch.device | None = None) -> Tensor:
+    """The orthonormal DCT-II of length n as a matrix (n, n), one frequency a row.
+
+    >>> cosine_matrix(2)
+    tensor([[ 0.7071,  0.7071],
+            [ 0.7071, -0.7071]])
+    """
+    place = torch.arange(n, dtype=torch.float64, device=device)
+    matrix = torch.cos(torch.outer(place, 2 * place + 1) * (math.pi / (2 * n))) * math.sqrt(2 / n)
+    matrix[0] = math.sqrt(1 / n)
+    return matrix.float()
+
+
+class Cosine(nn.Module):
+    """The orthonormal DCT-II of maps, in single precision: (B, C, H, W) -> (B, C, H, W).
+
+    Args:
+        axis: ``'channel'``, over the channels of each place, or ``'spatial'``, over both sides of each channel.
+    """
+
+    def __init__(self, axis: str = 'channel') -> None:
+        super().__init__()
+        self.axis = axis
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The transform."""
+        return self._apply_to(x.float(), inverse=False)
+
+    def inverse(self, x: Tensor) -> Tensor:
+        """What was transformed."""
+        return self._apply_to(x.float(), inverse=True)
+
+    def _apply_to(self, x: Tensor, inverse: bool) -> Tensor:
+        def matrix(n: int) -> Tensor:
+            return self._matrix(n, x.device).T if inverse else self._matrix(n, x.device)
+
+        if self.axis == 'spatial':
+            return matrix(x.shape[2]) @ x @ matrix(x.shape[3]).T
+        if x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous():
+            return (x.movedim(1, -1) @ matrix(x.shape[1]).T).movedim(-1, 1)  # keeps the order in memory
+        over_channels = matrix(x.shape[1]).expand(len(x), -1, -1)  # expanded, or matmul would transpose a copy of x
+        return torch.bmm(over_channels, x.flatten(2)).view_as(x)
+
+    def _matrix(self, n: int, device: torch.device) -> Tensor:
+        name = f'matrix_{n}'
+        if not hasattr(self, name):
+            with torch.inference_mode(False):  # training may be next to use it
+                self.register_buffer(name, cosine_matrix(n, device), persistent=False)
+        return getattr(self, name).float()
