@@ -7,7 +7,7 @@ from registry import METRICS
 from zoo.batch import Batch, Outputs
 
 from .distributed import all_reduce_sum
-from .metric import Metric
+from .metric import Metric, class_logits
 
 
 @METRICS.register_module()
@@ -24,9 +24,14 @@ class Accuracy(Metric):
         self.register_buffer('sums', torch.zeros(2, dtype=torch.float64), persistent=False)  # correct, counted
 
     def update(self, outputs: Outputs, batch: Batch) -> None:
-        """Logits (B, K), class indices (B,)."""
+        """Logits (B, K), class indices (B,).
+
+        Raises:
+            InputError: Logits of another shape, or of several tasks.
+        """
+        logits = class_logits(outputs, self)
         counted = (batch.target != self.ignore_index) & (batch.target >= 0)
-        correct = (outputs.prediction.argmax(1) == batch.target) & counted
+        correct = (logits.argmax(1) == batch.target) & counted
         self.sums += torch.stack([correct.sum(), counted.sum()])
 
     def compute(self) -> dict[str, Tensor]:

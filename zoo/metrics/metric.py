@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
+from registry import InputError
 from zoo.batch import Batch, Outputs
 
 
@@ -49,3 +50,18 @@ class Metric(nn.Module):
     def settings(self) -> dict[str, Any]:
         """Plain values without which the scores can not be compared; they are stored with them."""
         return {}
+
+
+def class_logits(outputs: Outputs, metric: Metric) -> Tensor:
+    """The logits (B, K) of one task.
+
+    Raises:
+        InputError: The prediction is something else; says what scores several tasks.
+    """
+    logits = outputs.prediction
+    if not isinstance(logits, Tensor) or logits.ndim != 2:
+        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise InputError(
+            f'{type(metric).__name__} takes logits (B, K) of one task, got {got}; MultiTask scores several tasks.'
+        )
+    return logits

@@ -7,7 +7,7 @@ from registry import METRICS, InputError
 from zoo.batch import Batch, Outputs
 
 from .distributed import all_gather
-from .metric import Metric
+from .metric import Metric, class_logits
 
 NOBODY = torch.zeros(0, dtype=torch.int64)
 
@@ -34,11 +34,7 @@ class MultiClass(Metric):
         Raises:
             InputError: Logits of another shape.
         """
-        logits, target = outputs.prediction, batch.target
-        if not isinstance(logits, Tensor) or logits.ndim != 2:
-            got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-            raise InputError(f'MultiClass takes logits (B, K) of one task, got {got}; MultiTask scores several tasks.')
-        self.scored.append((logits.float().softmax(1), target))
+        self.scored.append((class_logits(outputs, self).float().softmax(1), batch.target))
 
     def compute(self) -> dict[str, Tensor]:
         """Percent: ``accuracy``, ``f1``, ``auc``, and for each class ``F1`` and ``AUC`` (K,), NaN where there is none.

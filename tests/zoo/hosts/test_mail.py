@@ -6,6 +6,7 @@ from mmengine.config import Config
 
 from registry import InputError, NameNotFound
 from zoo.engine.cost import host_cost
+from zoo.engine.sweep import sweep
 from zoo.hosts import MAIL
 
 TASKS = {'cells': 5, 'skin': 7}
@@ -119,6 +120,8 @@ def test_heads_of_modalities_are_averaged_over_those_that_are_present():
     torch.testing.assert_close(outputs.prediction[1], cells[1])
     each = [torch.nn.functional.cross_entropy(z[rows], batch.target[rows]) for z, rows in zip((cells, skin), present.T)]
     torch.testing.assert_close(host.losses(outputs, batch)['loss_task'], sum(each) / 2)
+    host = build(per_modality_heads=True, task_weights={'task': {'cells': 0.2, 'skin': 3.0}}).eval()
+    torch.testing.assert_close(host.losses(outputs, batch)['loss_task'], 0.2 * each[0] + 3 * each[1])
 
 
 # ---- tasks
@@ -156,6 +159,19 @@ def test_one_task_has_the_loss_of_any_host():
     outputs = host.run(batch)
     expected = torch.nn.functional.cross_entropy(outputs.prediction, batch.target)
     torch.testing.assert_close(host.losses(outputs, batch), {'loss_task': expected})
+
+
+def test_a_sweep_scores_each_task_on_every_subset():
+    metric = dict(type='MultiTask', metrics=dict(cells='MultiClass', skin='Accuracy'))
+    result = sweep(build(TASKS), [data(labels()), data(labels(skin=(-1, -1, 0, 1)))], metric)
+    assert [r['modalities'] for r in result.rows] == [('cells',), ('skin',), ('cells', 'skin')]
+    for row in result.rows:
+        assert row['samples'] == 8
+        scores = row['metrics']
+        assert row['score'] == pytest.approx((scores['cells_accuracy'] + scores['skin_accuracy']) / 2)
+    result.table()
+    with pytest.raises(InputError, match=r'Accuracy takes logits.*MultiTask scores several tasks'):
+        sweep(build(TASKS), [data(labels())], 'Accuracy')
 
 
 # ---- encoders
@@ -213,6 +229,10 @@ def test_what_can_not_be_built_is_told():
         build(TASKS, task_weights={'cells': 1, 'skim': 1})
     with pytest.raises(InputError, match='at least 0 for skin, got None'):
         build(TASKS, task_weights={'cells': 1})
+    with pytest.raises(InputError, match='needs per_modality_heads=True'):
+        build(task_weights={'task': {'cells': 1, 'skin': 1}})
+    with pytest.raises(InputError, match='task_weights of task names no value for skin'):
+        build(task_weights={'task': {'cells': 1}}, per_modality_heads=True)
     with pytest.raises(InputError, match=r'as many depths as widths.*depths=\(2, 2\)'):
         build(encoder=dict(type='ERLAEncoder', depths=(2, 2), widths=(8,)))
 
