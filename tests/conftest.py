@@ -17,7 +17,8 @@ TOY = ROOT / 'tests' / 'toy'
 sys.path.insert(0, str(TOY))
 if 'PYTEST_XDIST_WORKER' in os.environ:  # the workers share the cores
     torch.set_num_threads(1)
-collect_ignore_glob = ['toy/*', 'recipes/*']  # the search for doctests would import them under a second name
+# the search for doctests would import them under a second name, or run them
+collect_ignore_glob = ['toy/*', 'recipes/*', 'fork_server.py']
 
 
 @pytest.fixture(autouse=True)
