@@ -182,13 +182,15 @@ def assert_same(found, expected):
     found, expected = tensors(found), tensors(expected)
     assert found.keys() == expected.keys()
     for k, value in found.items():
-        torch.testing.assert_close(value, expected[k], rtol=0, atol=0, equal_nan=True, msg=k)
+        if not torch.equal(value, expected[k]):  # which is fast, but takes NaN for different
+            torch.testing.assert_close(value, expected[k], rtol=0, atol=0, equal_nan=True, msg=k)
 
 
 def assert_finite(tree):
-    for k, value in tensors(tree).items():
-        if not k.startswith('/logged'):  # a ratio without a denominator is none
-            assert not value.is_floating_point() or value.isfinite().all(), k
+    # a ratio without a denominator is none, so what is logged may be NaN
+    values = {k: v for k, v in tensors(tree).items() if v.is_floating_point() and not k.startswith('/logged')}
+    if not torch.cat([torch.zeros(0), *(v.flatten() for v in values.values())]).isfinite().all():
+        assert not [k for k, v in values.items() if not v.isfinite().all()]
 
 
 def train(host, *batches, optimizer=None, between=None) -> dict:
@@ -343,6 +345,8 @@ def test_any_number_of_modalities_works(case, count):
     assert_finite(train(host, data))
     whole = predict(host, data)
     assert_finite(whole)
+    if count > 2 and case.plugin and not case.make_plugin().structural:
+        return  # other plugins do not act in eval mode, as another test says: the bare host stands for them
     batch = host.eval().make_batch(**data)
     masks = torch.cat([torch.eye(count), torch.ones(1, count)]).bool()
     with torch.no_grad():

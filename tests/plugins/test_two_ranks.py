@@ -1,27 +1,15 @@
 """Plugins in two processes against one: the same decisions on both ranks, those of the joined batch."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
-ROOT = Path(__file__).parents[2]
 SCRIPT = """
-import sys
-
-import torch
-import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from plugins import MAD, MAR, MWAM, OGMGE
 from zoo.hosts import LateFusion
 
-rank, world, store, out = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
-dist.init_process_group('gloo', init_method=f'file://{store}', rank=rank, world_size=world)
 found = {}
 
 
@@ -65,25 +53,14 @@ for name, plugin in plugins.items():
             found[name, step] = plugin.logged[key][1]
     found[name] = torch.cat([p.detach().flatten() for p in host.parameters()])
 found['counts'], found['weak'] = plugins['mar'].counts, plugins['mar']._weak_table()
-torch.save(found, out)
-dist.destroy_process_group()
+out = found
 """
 
 
 @pytest.fixture(scope='module')
-def found(tmp_path_factory):
+def found(ranks):
     """The findings of one process, and of each of two."""
-    folder = tmp_path_factory.mktemp('ranks')
-    environment = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'}
-    processes, results = [], []
-    for rank, world in ((0, 1), (0, 2), (1, 2)):
-        results.append(folder / f'{world}_{rank}')
-        command = [sys.executable, '-c', SCRIPT, str(rank), str(world), str(folder / f'store{world}'), str(results[-1])]
-        processes.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
-    for process in processes:
-        _, errors = process.communicate(timeout=200)
-        assert process.returncode == 0, errors
-    return [torch.load(result) for result in results]
+    return ranks(SCRIPT)
 
 
 def test_both_ranks_decide_and_train_alike(found):

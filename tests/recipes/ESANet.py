@@ -6,11 +6,13 @@ from zoo.datasets import IGNORE
 
 ORDERED = True  # the first modality is the trunk
 
+NARROW = {'stem_width': 4, 'channels': (8, 8, 8, 16), 'drop_path_rate': 0.2}
+
 
 def arguments(modalities, fusion, needs):
     return {
         'num_classes': 4,
-        'encoder': {'model': 'test_resnet', 'drop_path_rate': 0.2, 'out_indices': (1, 2, 3, 4)},
+        'encoder': {'model': 'test_resnet', **NARROW, 'out_indices': (1, 2, 3, 4)},
         'in_chans': {m: shape(m)[0] for m in modalities},
         'neck': None,
         'head': 'FCN8s',  # which leaves the finest map to the trunk alone

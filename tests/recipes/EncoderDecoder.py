@@ -4,11 +4,13 @@ import torch
 
 from zoo.datasets import IGNORE
 
+NARROW = {'stem_width': 4, 'channels': (8, 8, 8, 16), 'drop_path_rate': 0.2}
+
 
 def arguments(modalities, fusion, needs):
     return {
         'num_classes': 4,
-        'encoder': {'model': 'test_resnet', 'drop_path_rate': 0.2, 'out_indices': (2, 3, 4)},
+        'encoder': {'model': 'test_resnet', **NARROW, 'out_indices': (2, 3, 4)},
         'in_chans': {m: shape(m)[0] for m in modalities},
         'head': 'FCN8s',
         'aux_heads': 'unimodal' in needs,

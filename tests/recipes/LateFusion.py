@@ -2,11 +2,13 @@
 
 import torch
 
+NARROW = {'stem_width': 4, 'channels': (8, 8, 8, 16), 'drop_path_rate': 0.2}
+
 
 def arguments(modalities, fusion, needs):
     return {
         'num_classes': 4,
-        'encoder': {'model': 'test_resnet', 'drop_path_rate': 0.2},
+        'encoder': {'model': 'test_resnet', **NARROW},
         'in_chans': {m: shape(m)[0] for m in modalities},
         'aux_heads': 'unimodal' in needs and fusion not in ('Concat', 'Sum'),
     }

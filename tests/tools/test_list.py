@@ -120,13 +120,20 @@ def test_the_parts_of_a_host_are_listed_to_the_unit(here, listed):
     assert '--parts is for configs' in err
 
 
-def test_all_configs_are_listed_and_the_table_fits_80_columns(here, listed, monkeypatch):
-    rows = listed('configs')
+def test_everything_at_once_is_one_object_with_all_configs(listed):
+    found = listed()
+    assert list(found) == [*REGISTRIES, 'configs']
+    assert 'MWAM' in [r['name'] for r in found['plugins']]
+    rows = found['configs']
+    assert BASELINE in [r['config'] for r in rows]
     files = sorted((ROOT / 'configs').rglob('*.py'))
     assert [r['config'] for r in rows] == [
         p.relative_to(ROOT).as_posix() for p in files if '_base_' not in p.relative_to(ROOT).parts
     ]
     assert all(r['description'] and r['macs'] and r['parameters'] for r in rows)
+
+
+def test_the_table_of_configs_fits_80_columns(here, monkeypatch):
     monkeypatch.setenv('COLUMNS', '80')
     code, out, _ = here('list', 'configs', 'r18_digitscenes*')
     assert code == 0
@@ -289,10 +296,3 @@ def test_the_page_of_the_docs_is_the_generated_one(tool, tmp_path):
     assert text == (ROOT / 'docs' / 'zoo.md').read_text(), 'run python tools/list.py --docs'
     for link in re.findall(r'\]\(\.\./(.+?)\)', text):
         assert (ROOT / link).is_file()
-
-
-def test_everything_at_once_is_one_object(listed):
-    found = listed()
-    assert list(found) == [*REGISTRIES, 'configs']
-    assert 'MWAM' in [r['name'] for r in found['plugins']]
-    assert BASELINE in [r['config'] for r in found['configs']]

@@ -284,16 +284,19 @@ def torchrun(tmp_path, tool_name, *arguments):
     return done
 
 
-def test_two_processes_train_resume_to_the_same_bits_and_test_to_the_same_table(tmp_path, tool):
+def test_two_processes_train_resume_to_the_same_bits_and_test_to_the_same_table(tmp_path, tool, start):
     flags = ('--device', 'cpu', '--plugins', 'MWAM', 'EpochCounter', '--cfg-options', 'train_cfg.max_epochs=2')
     extra = ('default_hooks.checkpoint.interval=1',)
     done = torchrun(tmp_path, 'train', CONFIG, '--work-dir', 'whole', *flags, *extra)
     assert done.stdout.count('PCR %') == 1  # the first process prints
-    torchrun(tmp_path, 'train', CONFIG, '--work-dir', 'halves', '--no-test', *flags, *extra)
+    twice = [[ROOT / 'tools' / 'train.py', CONFIG, '--work-dir', 'halves', *flags, *extra]] * 2
+    for half in start(*([*argv, '--no-test'] for argv in twice), cwd=tmp_path, grouped=True):
+        assert half.returncode == 0, half.stderr
     pointer = tmp_path / 'halves' / 'last_checkpoint'
     pointer.write_text('iter_5.pth\n')  # as if it had died in the last iteration
     (tmp_path / 'halves' / 'iter_6.pth').unlink()
-    torchrun(tmp_path, 'train', CONFIG, '--work-dir', 'halves', '--resume', *flags, *extra)
+    for half in start(*([*argv, '--resume'] for argv in twice), cwd=tmp_path, grouped=True):
+        assert half.returncode == 0, half.stderr
     first, second = (torch.load(tmp_path / f / 'iter_6.pth', weights_only=True) for f in ('whole', 'halves'))
     for key, value in first['state_dict'].items():
         if isinstance(value, torch.Tensor):

@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import sys
 from importlib.util import find_spec
 
@@ -17,6 +16,7 @@ pytestmark = pytest.mark.skipif(find_spec('ultralytics') is None, reason='needs 
 # a process of its own, since the first import is what matters
 PROBE = """
 import json, os, sys
+del os.environ['OMP_NUM_THREADS']
 import cv2, numpy, torch, warnings
 from PIL import Image
 import registry, zoo, plugins
@@ -47,19 +47,25 @@ print(json.dumps({
 """
 
 
-def probe(tmp_path, **environment):
-    home = tmp_path / 'home'
-    home.mkdir()
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith(('YOLO_', 'XDG_', 'OMP_', 'NUMEXPR_'))}
-    environment = {**inherited, 'HOME': str(home), 'COUNTERPOISE_CACHE': str(tmp_path), **environment}
-    done = subprocess.run([sys.executable, '-c', PROBE], env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert 'Ultralytics' not in done.stdout.replace('Ultralytics/', '')
-    return json.loads(done.stdout), [str(p.relative_to(home)) for p in home.rglob('*') if p.is_file()]
+@pytest.fixture
+def probe(tmp_path, start):
+    """Run `PROBE` in an environment; returns what it prints, and the files that it has left in the user's home."""
+
+    def run(**environment):
+        home = tmp_path / 'home'
+        home.mkdir()
+        (tmp_path / 'probe.py').write_text(PROBE)
+        environment = {'HOME': str(home), 'COUNTERPOISE_CACHE': str(tmp_path), **environment}
+        (done,) = start([tmp_path / 'probe.py'], cwd=tmp_path, environment=environment)
+        assert done.returncode == 0, done.stderr
+        assert 'Ultralytics' not in done.stdout.replace('Ultralytics/', '')
+        return json.loads(done.stdout), [str(p.relative_to(home)) for p in home.rglob('*') if p.is_file()]
+
+    return run
 
 
-def test_building_a_host_leaves_no_trace(tmp_path):
-    found, written = probe(tmp_path)
+def test_building_a_host_leaves_no_trace(probe):
+    found, written = probe()
     assert found['early'] is False
     assert found['same'] is True
     assert found['engine'] == []
@@ -69,9 +75,9 @@ def test_building_a_host_leaves_no_trace(tmp_path):
     assert not os.path.exists(found['config'])  # it went with the process
 
 
-def test_what_the_user_has_set_stays(tmp_path):
+def test_what_the_user_has_set_stays(probe, tmp_path):
     own = tmp_path / 'own'
-    found, written = probe(tmp_path, YOLO_CONFIG_DIR=str(own), YOLO_OFFLINE='true')
+    found, written = probe(YOLO_CONFIG_DIR=str(own), YOLO_OFFLINE='true')
     assert found['config'] == str(own)
     assert found['offline'] == 'true'
     assert found['sync'] is False

@@ -4,10 +4,7 @@ import hashlib
 import inspect
 import os
 import pickle
-import subprocess
-import sys
 from multiprocessing.pool import ThreadPool
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -103,16 +100,16 @@ def test_depth_stands_out_exactly_where_the_mask_is(cache):
     assert higher == 50
 
 
-def test_scenes_drawn_in_another_process_are_the_same_bit_for_bit(tmp_path, cache):
+def test_scenes_drawn_in_another_process_are_the_same_bit_for_bit(tmp_path, cache, start):
     code = f"""
 import hashlib, sys
 from zoo.datasets import DigitScenes
 {inspect.getsource(fingerprint)}
 print(fingerprint(DigitScenes('val', size=24, root=sys.argv[1])))
 """
-    command = [sys.executable, '-c', code, str(tmp_path)]
-    there = subprocess.run(command, cwd=Path(__file__).parents[3], capture_output=True, text=True, check=True).stdout
-    assert there.strip() == fingerprint_of_new(cache)
+    (tmp_path / 'draw.py').write_text(code)
+    (there,) = start([tmp_path / 'draw.py', tmp_path], cwd=tmp_path)
+    assert there.stdout.strip() == fingerprint_of_new(cache), there.stderr
 
 
 def test_scenes_are_those_of_this_version_of_the_generator(cache):

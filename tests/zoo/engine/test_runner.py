@@ -1,8 +1,6 @@
 """What the runner does before training: parts of the host see the training data; all of it resumes to the same bits."""
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -105,15 +103,10 @@ torch.distributed.destroy_process_group()
 """
 
 
-def test_each_of_two_processes_has_the_weights(tmp_path, monkeypatch):
-    root = Path(__file__).parents[3]
+def test_each_of_two_processes_has_the_weights(tmp_path, start):
     (tmp_path / 'rank.py').write_text(RANK)
-    monkeypatch.setenv('PYTHONPATH', f'{root}:{CONFIG.parent}')
-    monkeypatch.setenv('OMP_NUM_THREADS', '1')
-    launcher = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2']
-    done = subprocess.run(
-        [*launcher, 'rank.py', str(CONFIG), 'run'], cwd=tmp_path, capture_output=True, text=True, timeout=200
-    )
-    assert done.returncode == 0, done.stderr
+    command = [tmp_path / 'rank.py', CONFIG, 'run']
+    for done in start(command, command, cwd=tmp_path, grouped=True):
+        assert done.returncode == 0, done.stderr
     for rank in range(2):
         torch.testing.assert_close(torch.load(tmp_path / f'weight_{rank}.pt'), by_hand())
