@@ -22,10 +22,12 @@ from registry import InputError, unknown_name
 
 from .checkpoint import write_text
 from .config import load_config
+from .robustness import CLEAN, attack_checkpoint, fraction
 from .runner import Runner
 
 ROW_KEYS = ('name', 'config', 'group', 'plugins', 'options', 'tune', 'static_from')
 GRID_KEYS = ('title', 'config', 'seeds', 'rows')
+ATTACK_KEYS = ('attacks', 'eps', 'steps', 'count')
 TUNING_SEEDS = 2  # rates are chosen on the validation data of this many seeds
 
 
@@ -39,6 +41,7 @@ class Run:
     config: str
     plugins: list[str] | None
     options: dict[str, Any]
+    attack: dict[str, Any] = field(default_factory=dict)
 
     @property
     def done(self) -> bool:
@@ -46,13 +49,18 @@ class Run:
         if not self.path.is_file():
             return False
         result = json.loads(self.path.read_text(encoding='utf8'))
-        return (result['plugins'], result['options']) == (self.plugins or [], self.options)
+        return {k: result.get(k) for k in self.recipe} == self.recipe
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """What makes a result one of this run."""
+        recipe = {'plugins': self.plugins or [], 'options': self.options}
+        return {**recipe, 'attack': self.attack} if self.attack else recipe
 
     def save(self, result: Mapping[str, Any]) -> None:
         """Write the result; its existence says that the run is done."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        recipe = {'plugins': self.plugins or [], 'options': self.options}
-        write_text(self.path, json.dumps({**recipe, **result}, indent=1) + '\n')
+        write_text(self.path, json.dumps({**self.recipe, **result}, indent=1) + '\n')
 
 
 def run_one(run: Run) -> dict[str, Any]:
@@ -66,6 +74,7 @@ def run_one(run: Run) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         runner = Runner(cfg, folder, 'cpu')
         result = runner.train_and_test().to_dict()
+        robust = _attack(run, Path(folder) / 'best.pth') if run.attack else {}
         scalars = runner.message_hub.log_scalars
     logged = {k.removeprefix('train/'): v.current() for k, v in scalars.items() if k.startswith('train/plugin/')}
     for subset in result['subsets']:
@@ -78,10 +87,26 @@ def run_one(run: Run) -> dict[str, Any]:
         'validation': runner.state['best_score'],
         'best_epoch': runner.state['best_epoch'],
         'logged': logged,
+        **robust,
         'seconds': round(time.perf_counter() - start, 1),
         'date': date.today().isoformat(),
         'hardware': hardware(),
     }
+
+
+def _attack(run: Run, path: Path) -> dict[str, dict[str, float]]:
+    """Scores of the complete set of modalities under the grid's attacks on all of them, by what ran."""
+    options = {**run.options, 'test_cfg.subsets': ['full']}
+    cfg = load_config(run.config, run.plugins, options, run.seed)
+    chosen = {k: v for k, v in run.attack.items() if k != 'eps'}
+    found = attack_checkpoint(cfg, path, eps=[fraction(str(run.attack['eps']))], attacked='all', device='cpu', **chosen)
+    scores = {}
+    for row in found.rows:
+        if row['attack'] == CLEAN and 'count' not in run.attack:
+            continue  # the complete score
+        name = '-'.join(str(v) for v in (row['name'], row['steps']) if v is not None)
+        scores[f'{name}, EOT {row["eot"]}' if (row['eot'] or 1) > 1 else name] = row['score']
+    return {'robust': scores}
 
 
 def hardware() -> str:
@@ -101,6 +126,9 @@ class Grid:
     ``--cfg-options``), ``config`` instead of the grid's, ``group``, ``tune`` (one option and its candidates, chosen by
     the complete score on the validation data), or ``static_from``, the name of an MWAM row whose mean weights become a
     fixed factor for each branch.
+
+    A grid may have an ``attack``: ``attacks``, ``eps``, ``steps`` and ``count`` of `attack_checkpoint`, under which
+    every trained host is scored with all its modalities.
     """
 
     name: str
@@ -109,6 +137,7 @@ class Grid:
     seeds: list[int]
     rows: list[dict[str, Any]]
     folder: Path
+    attack: dict[str, Any] = field(default_factory=dict)
     results: dict[tuple[str, int], dict[str, Any]] = field(default_factory=dict)
 
     @classmethod
@@ -128,8 +157,11 @@ class Grid:
             raise InputError(f'{str(path)!r} is not YAML: {" ".join(str(error).split())}') from None
         data = data if isinstance(data, dict) else {}
         for key in data:
-            if key not in GRID_KEYS:
-                raise unknown_name(f'key of the grid {path.name}', key, GRID_KEYS)
+            if key not in (*GRID_KEYS, 'attack'):
+                raise unknown_name(f'key of the grid {path.name}', key, (*GRID_KEYS, 'attack'))
+        for key in data.get('attack', ()):
+            if key not in ATTACK_KEYS:
+                raise unknown_name(f'key of the attack of {path.name}', key, ATTACK_KEYS)
         if lacking := [k for k in GRID_KEYS if k not in data]:
             raise InputError(f'{str(path)!r} is no grid: it lacks {", ".join(lacking)}.')
         for row in data['rows']:
@@ -182,7 +214,7 @@ class Grid:
                 return
             plugins = [f'StaticWeights(factors={factors})']
         for seed in self.seeds:
-            yield Run(row['name'], seed, self.path(row['name'], seed), config, plugins, options)
+            yield Run(row['name'], seed, self.path(row['name'], seed), config, plugins, options, self.attack)
 
     def _tuned(self, row: Mapping[str, Any]) -> dict[str, Any] | None:
         """The candidate with the best mean validation score; None while any is missing."""
@@ -229,7 +261,7 @@ def summary(results: list[dict[str, Any]]) -> dict[str, list[float]]:
         sweep = result['sweep']
         incomplete = [s for s in sweep['subsets'] if len(s['modalities']) < len(sweep['modalities'])]
         full = next(s['score'] for s in sweep['subsets'] if len(s['modalities']) == len(sweep['modalities']))
-        values = {'complete': full}
+        values = {'complete': full, **result.get('robust', {})}
         if incomplete:
             values['worst subset'] = min(s['score'] for s in incomplete)
             values['average'] = sweep['average']['score_all']
@@ -264,7 +296,8 @@ def _table(grid: Grid) -> list[str]:
     lines = [f'## {grid.title}', '', f'`{grid.config}`, {len(grid.seeds)} seeds', '']
     for group, chosen in _groups(grid, rows).items():
         columns = list(dict.fromkeys(c for name in chosen for c in rows[name]))
-        scores = [c for c in columns if c in ('complete', 'worst subset', 'average', 'PCR')]
+        robust = {key for name in chosen for result in grid.read(name) for key in result.get('robust', ())}
+        scores = [c for c in columns if c in ('complete', 'worst subset', 'average', 'PCR') or c in robust]
         lines += [f'### {group.capitalize()}', ''] if group else []
         lines += _markdown(chosen, rows, scores)
         if subsets := [c for c in columns if c not in scores]:

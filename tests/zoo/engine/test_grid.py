@@ -2,12 +2,14 @@
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 
 from registry import InputError, NameNotFound
-from zoo.engine.grid import Grid, interval, write_results
+from zoo.engine.grid import Grid, Run, interval, run_one, write_results
 
+ROOT = Path(__file__).parents[3]
 GRID = """
 title: A toy
 config: c.py
@@ -81,6 +83,35 @@ def test_the_table_shows_means_and_intervals(grid, tmp_path):
     assert json.loads(grid.path('base', 0).read_text())['validation'] == 0.0
 
 
+def test_an_attack_is_part_of_the_recipe_and_has_its_columns(grid, tmp_path):
+    for run in grid.missing('base'):
+        run.save(result(80))
+    grid.attack = {'attacks': ['PGD'], 'eps': '4/255', 'steps': [20]}
+    for run, score in zip(grid.missing('base'), (30.0, 34.0)):  # results without it do not count
+        run.save({**result(80), 'robust': {'pgd-20': score, 'pgd-20, EOT 20': score / 2}})
+    assert grid.missing('base') == []
+    write_results([grid], tmp_path / 'results.md')
+    text = (tmp_path / 'results.md').read_text()
+    assert '| | complete | pgd-20 | pgd-20, EOT 20 | worst subset |' in text
+    assert f'| 32.0 ± {interval([30.0, 34.0])[1]:.1f} | 16.0 ±' in text
+
+
+def test_a_trained_host_is_attacked(tmp_path, cache, monkeypatch):
+    monkeypatch.setenv('COUNTERPOISE_CACHE', str(cache))
+    options = {
+        'train_dataloader.dataset.per_digit': 1,
+        'val_dataloader.dataset.per_digit': 1,
+        'test_dataloader.dataset.per_digit': 1,
+        'train_cfg.max_epochs': 1,
+        'model.encoder': 'test_resnet',
+    }
+    attack = {'attacks': ['PGD'], 'eps': '4/255', 'steps': [1, 2], 'count': 8}
+    config = str(ROOT / 'configs' / 'late_fusion' / 'r18_digitscenes.py')
+    found = run_one(Run('base', 0, tmp_path / 'x.json', config, [], options, attack))
+    assert list(found['robust']) == ['clean', 'pgd-1', 'pgd-2']
+    assert found['robust']['pgd-2'] <= found['robust']['clean']
+
+
 @pytest.mark.parametrize(
     ('text', 'message'),
     [
@@ -88,6 +119,7 @@ def test_the_table_shows_means_and_intervals(grid, tmp_path):
         ('a: [', 'is not YAML'),
         ('titel: x\nrows: []', "'titel'. Did you mean 'title'"),
         (GRID + '  - {nam: x}', "Did you mean 'name'"),
+        (GRID + 'attack: {epsilon: 1}', "key of the attack .* Did you mean 'eps'"),
     ],
 )
 def test_a_bad_grid_is_refused(tmp_path, text, message):
