@@ -6,6 +6,7 @@ faster: a convolution by a quarter, a step of stride two and an interpolation by
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -68,6 +69,11 @@ def autocast(*tensors: Tensor) -> list[Tensor]:
 def autocasts(device: str) -> bool:
     """Whether autocast is on for this type of device; some, as 'meta', do not know it."""
     return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+
+
+def without_autocast(device: str) -> AbstractContextManager:
+    """A context in which types are as the tensors have them."""
+    return torch.autocast(device, enabled=False) if autocasts(device) else nullcontext()
 
 
 class _PreparedConv(torch.autograd.Function):

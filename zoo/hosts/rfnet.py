@@ -20,6 +20,7 @@ from zoo.layers3d import (
     UpStep,
     autocast,
     post_norm,
+    without_autocast,
 )
 
 from .label_host import encoder_parameters
@@ -247,9 +248,10 @@ class RegionFusion(nn.Module):
         ys = [x.movedim(1, -1).flatten(1, -2) for x in maps]  # (B, V, C)
         p = probabilities.flatten(2)  # (B, R, V)
         q = p.mean(2) + 1e-7
-        means = torch.stack([p @ y for y in ys], 2) / (p.shape[2] * q[..., None, None])  # (B, R, M, C)
-        weights = self.weigh(means, q)
-        weights = self.weigh(means, q)  # (B, R, M)
+        wide = torch.promote_types(p.dtype, torch.float32)
+        with without_autocast(p.device.type):  # sums over all voxels, more than float16 can hold
+            means = torch.stack([p.to(wide) @ y.to(wide) for y in ys], 2) / (p.shape[2] * q[..., None, None])
+        weights = self.weigh(means.to(q.dtype), q)  # (B, R, M), from (B, R, M, C)
         rows = layer.weight.flatten(1).unflatten(1, (p.shape[1], -1)).permute(1, 2, 0)  # (R, C, C)
         weights, rows, bias, p, *ys = autocast(weights, rows, layer.bias, p, *ys)
         if torch.compiler.is_compiling():
