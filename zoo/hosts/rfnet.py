@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from registry import HOSTS
+from registry import HOSTS, InputError
 from zoo.batch import Batch, Features
 from zoo.layers3d import (
     SLOPE,
@@ -45,7 +45,7 @@ class RFNet(VolumeHost):
         modalities: Names of the inputs.
         num_classes: K, the background included; each is a region.
         in_chans: Channels of each modality's input; one number for all, or a mapping. 1 by default.
-        widths: Channels of the levels, finest first, each twice the one before.
+        widths: Channels of the levels, finest first, even, each twice the one before.
         hidden: Of the small networks that weigh the modalities of a region.
         conv_padding: ``'reflect'``, as published; or ``'zeros'``, which is faster (on a CPU a third of a convolution's
             time at the finest level).
@@ -104,6 +104,8 @@ class RFNet(VolumeHost):
         encode_on: str = 'present',
     ) -> None:
         widths, padding = check_widths(widths), check_conv_padding(conv_padding)
+        if widths[0] % 2:
+            raise InputError(f'widths of RFNet are even: half of each level is fused by regions, got {widths}.')
         super().__init__(
             modalities,
             num_classes,

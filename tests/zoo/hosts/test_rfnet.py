@@ -313,7 +313,9 @@ def test_without_an_auxiliary_decoder_nothing_is_offered_or_kept():
     assert not list(host.training_only())
 
 
-@pytest.mark.parametrize('arguments', [dict(widths=(4, 8, 8)), dict(num_classes=0), dict(window=(8, 8, 9))])
+@pytest.mark.parametrize(
+    'arguments', [dict(widths=(4, 8, 8)), dict(widths=(3, 6)), dict(num_classes=0), dict(window=(8, 8, 9))]
+)
 def test_bad_arguments_are_refused(arguments):
     with pytest.raises(InputError):
         build(**arguments)
