@@ -6,6 +6,7 @@ faster: a convolution by a quarter, a step of stride two and an interpolation by
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -68,6 +69,11 @@ def autocast(*tensors: Tensor) -> list[Tensor]:
 def autocasts(device: str) -> bool:
     """Whether autocast is on for this type of device; some, as 'meta', do not know it."""
     return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+
+
+def without_autocast(device: str) -> AbstractContextManager:
+    """A context in which types are as the tensors have them."""
+    return torch.autocast(device, enabled=False) if autocasts(device) else nullcontext()
 
 
 class _PreparedConv(torch.autograd.Function):
@@ -133,8 +139,8 @@ def pointwise(maps: Sequence[Tensor], weights: Sequence[Tensor], bias: Tensor) -
     if len(maps) > 1 and autocasts(bias.device.type):
         return F.conv3d(torch.cat(list(maps), 1), torch.cat(list(weights), 1), bias)  # one sum, rounded once
     if not all(x.is_contiguous(memory_format=torch.channels_last_3d) for x in maps):
-        first, *others = (F.conv3d(x, w) for x, w in zip(maps, weights))
-        return sum(others, first + bias.view(-1, 1, 1, 1))
+        first, *others = (F.conv3d(x, w, b) for x, w, b in zip(maps, weights, [bias, *[None] * (len(maps) - 1)]))
+        return sum(others, first)
     total = bias
     for x, w in zip(maps, weights):
         total = torch.addmm(total, x.movedim(1, -1).flatten(0, -2), w.flatten(1).T)

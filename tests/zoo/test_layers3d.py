@@ -109,6 +109,18 @@ def test_several_maps_are_taken_as_their_concatenation(size, layout):
     torch.testing.assert_close(conv(a, b), conv(torch.cat((a, b), 1)), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize('layout', LAYOUTS)
+@pytest.mark.parametrize('size', [1, 3])
+@pytest.mark.parametrize('channels', [(4,), (2, 2)])
+def test_convolutions_under_autocast_give_its_type_as_those_of_torch_do(channels, size, layout):
+    conv = Conv3d(4, 4, size)
+    maps = [torch.randn(2, c, 4, 6, 4).contiguous(memory_format=layout) for c in channels]
+    with torch.autocast('cpu', torch.bfloat16):
+        found = conv(*maps)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), conv(*maps), rtol=0.05, atol=0.1)
+
+
 def test_one_tensor_of_each_block_is_kept_for_the_backward_pass():
     step, kept = UpStep(2, post_norm), {}
 

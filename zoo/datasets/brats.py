@@ -138,15 +138,14 @@ class BraTS(MultimodalDataset):
     def _here(self, name: str) -> list[bool]:
         if self.layout == 'nifti':
             return [find_nifti(self.folders[name], f'{name}_{m}') is not None for m in self.modalities]
-        corner = self._read_array('vol', name)[0, 0, 0]
+        corner = self._read_stack(name)[0, 0, 0]
         return [not np.isnan(corner[SEQUENCES.index(m)]) for m in self.modalities]
 
     def _read_nifti(self, name: str) -> Case:
         return read_case(self.folders[name], self.modalities, self.least, self.allow_missing)
 
     def _read_arrays(self, name: str) -> Case:
-        volume, labels = self._read_array('vol', name), self._read_array('seg', name)
-        check_stack(volume, self._array_file('vol', name))
+        volume, labels = self._read_stack(name), self._read_array('seg', name)
         if labels.shape != volume.shape[:3] or not np.issubdtype(labels.dtype, np.integer):
             raise InputError(
                 f'{self._array_file("seg", name)}: expected integers of the shape {volume.shape[:3]} of its volume, '
@@ -163,6 +162,9 @@ class BraTS(MultimodalDataset):
             if not here:
                 raise InputError(f'{file}: no modality left, all of {", ".join(self.modalities)} are NaN.')
         return Case({m: volume[..., SEQUENCES.index(m)] for m in here}, labels)
+
+    def _read_stack(self, name: str) -> np.ndarray:
+        return check_stack(self._read_array('vol', name), self._array_file('vol', name))
 
     def _array_file(self, kind: str, name: str) -> Path:
         return self.root / kind / f'{name}_{kind}.npy'

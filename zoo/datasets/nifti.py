@@ -51,8 +51,11 @@ def read_nifti(file: Path) -> Volume:
         array = np.asarray(image.dataobj, dtype=np.float32)
     except FileNotFoundError:
         raise InputError(f'{file}: no such file.') from None
-    except (OSError, EOFError, ValueError, zlib.error, nibabel.filebasedimages.ImageFileError) as error:
-        raise InputError(f'{file}: can not be read as NIfTI ({error}).') from None
+    except (
+        *(OSError, EOFError, ValueError, TypeError, OverflowError, zlib.error),
+        *(nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError),
+    ) as error:
+        raise InputError(f'{file}: can not be read as NIfTI ({" ".join(str(error).split())}).') from None
     if array.ndim != 3:
         raise InputError(f'{file}: expected a volume of three dimensions, got the shape {array.shape}.')
     return Volume(file, array, image.affine, image.header)

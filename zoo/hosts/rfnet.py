@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from registry import HOSTS
+from registry import HOSTS, InputError
 from zoo.batch import Batch, Features
 from zoo.layers3d import (
     SLOPE,
@@ -20,6 +20,7 @@ from zoo.layers3d import (
     UpStep,
     autocast,
     post_norm,
+    without_autocast,
 )
 
 from .label_host import encoder_parameters
@@ -44,7 +45,7 @@ class RFNet(VolumeHost):
         modalities: Names of the inputs.
         num_classes: K, the background included; each is a region.
         in_chans: Channels of each modality's input; one number for all, or a mapping. 1 by default.
-        widths: Channels of the levels, finest first, each twice the one before.
+        widths: Channels of the levels, finest first, even, each twice the one before.
         hidden: Of the small networks that weigh the modalities of a region.
         conv_padding: ``'reflect'``, as published; or ``'zeros'``, which is faster (on a CPU a third of a convolution's
             time at the finest level).
@@ -103,6 +104,8 @@ class RFNet(VolumeHost):
         encode_on: str = 'present',
     ) -> None:
         widths, padding = check_widths(widths), check_conv_padding(conv_padding)
+        if widths[0] % 2:
+            raise InputError(f'widths of RFNet are even: half of each level is fused by regions, got {widths}.')
         super().__init__(
             modalities,
             num_classes,
@@ -247,9 +250,10 @@ class RegionFusion(nn.Module):
         ys = [x.movedim(1, -1).flatten(1, -2) for x in maps]  # (B, V, C)
         p = probabilities.flatten(2)  # (B, R, V)
         q = p.mean(2) + 1e-7
-        means = torch.stack([p @ y for y in ys], 2) / (p.shape[2] * q[..., None, None])  # (B, R, M, C)
-        weights = self.weigh(means, q)
-        weights = self.weigh(means, q)  # (B, R, M)
+        wide = torch.promote_types(p.dtype, torch.float32)
+        with without_autocast(p.device.type):  # sums over all voxels, more than float16 can hold
+            means = torch.stack([p.to(wide) @ y.to(wide) for y in ys], 2) / (p.shape[2] * q[..., None, None])
+        weights = self.weigh(means.to(q.dtype), q)  # (B, R, M), from (B, R, M, C)
         rows = layer.weight.flatten(1).unflatten(1, (p.shape[1], -1)).permute(1, 2, 0)  # (R, C, C)
         weights, rows, bias, p, *ys = autocast(weights, rows, layer.bias, p, *ys)
         if torch.compiler.is_compiling():

@@ -113,10 +113,12 @@ class VolumeHost(LabelHost):
         """The batch with inputs of a size that the encoders take.
 
         Raises:
-            InputError: Inputs of another rank, other channels, different sizes or of integers; sides that are no
-                multiple of ``self.multiple`` or too small, where the host does not pad.
+            InputError: No volumes at all; inputs of another rank, other channels, different sizes or of integers; sides
+                that are no multiple of ``self.multiple`` or too small, where the host does not pad.
         """
         first = batch.inputs[self.modalities[0]]
+        if not len(first):
+            raise InputError(f'{type(self).__name__} was given a batch of no volumes.')
         for m, x in batch.inputs.items():
             if x.ndim != 5:
                 raise InputError(f'{m} must be (B, C, D, H, W), got {tuple(x.shape)}.')

@@ -46,17 +46,28 @@ class DiceWCE(nn.Module):
         Args:
             prediction: (B, K, ...) logits, or log-probabilities, which are logits too.
             target: (B, ...) class indices.
+
+        Raises:
+            InputError: A label is no class. On a GPU, where to look would be to wait, the loss is NaN then.
         """
         logs = F.log_softmax(prediction.float() if prediction.dtype != torch.float64 else prediction, 1).flatten(2)
         labels = target.flatten(1)[:, None]
         classes = torch.arange(prediction.shape[1], device=target.device)[:, None]
         counts = labels != self.ignore_index
         is_class = labels == classes  # (B, K, V)
-        size = is_class.sum(2).to(logs.dtype)  # (B, K)
+        size = is_class.sum(2)  # (B, K)
+        known = size.sum() == counts.sum()
+        if target.device.type == 'cpu' and not torch.compiler.is_compiling() and not known:
+            is_wrong = (labels != classes).all(1, keepdim=True) & counts
+            raise InputError(
+                f'Label {int(labels[is_wrong][0])} is out of range, expected 0..{prediction.shape[1] - 1}, or '
+                f'{self.ignore_index} where none is known.'
+            )
+        size = size.to(logs.dtype)
         probabilities = logs.exp()
         weights = 1 - size / size.sum(1, keepdim=True).clamp(min=1)
         floored = probabilities.clamp(min=self.floor).log() if self.floor else logs
         entropy = -(weights * floored.masked_fill(~is_class, 0).sum(2)).sum() / counts.sum().clamp(min=1)
         shared = probabilities.masked_fill(~is_class, 0).sum((0, 2))
         dice = 2 * shared / (probabilities.masked_fill(~counts, 0).sum((0, 2)) + size.sum(0) + 1e-7)
-        return (entropy + 1 - dice.mean()).where(counts.any(), 0)
+        return (entropy + 1 - dice.mean()).where(counts.any(), 0).where(known, torch.nan)

@@ -1,5 +1,6 @@
 """Overlap and surface distance of segmented regions, a case at a time."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -43,7 +44,8 @@ class MeanDice(Metric):
 
     Raises:
         NameNotFound: Unknown regions.
-        InputError: A region without classes, or ``et_min`` below 0 or without a region ET.
+        InputError: A region without classes, ``et_min`` below 0 or without a region ET, or a ``spacing`` that is no
+            size above 0.
     """
 
     task = 'segmentation'
@@ -74,6 +76,9 @@ class MeanDice(Metric):
             self.also = tuple(f'Dice_{name}' for name in self.regions)
         if not isinstance(et_min, int) or et_min < 0 or (et_min and 'ET' not in (self.regions or ())):
             raise InputError(f'et_min is a number of voxels of at least 0 and needs a region ET, got {et_min!r}.')
+        sides = spacing if isinstance(spacing, Sequence) else [spacing]
+        if any(not isinstance(s, (int, float)) or isinstance(s, bool) or not 0 < s < math.inf for s in sides):
+            raise InputError(f'spacing of MeanDice is a size in millimetres or one for each axis, got {spacing!r}.')
         self.hd95, self.et_min, self.spacing, self.hd95_empty = hd95, et_min, spacing, hd95_empty
         self.num_classes, self.ignore_index = num_classes, ignore_index
         # (2, N) float64: sums over cases of Dice and HD95 of each region or class
@@ -93,7 +98,7 @@ class MeanDice(Metric):
 
         Raises:
             InputError: The target is something else, the label maps have another size, or a region has a class that
-                the logits do not have.
+                the logits do not have; or ``spacing`` is of another number of axes.
         """
         prediction, target = outputs.prediction, batch.target
         targets = target if isinstance(target, list) else [target]
@@ -137,6 +142,9 @@ class MeanDice(Metric):
 
     def _distances(self, labels: Tensor, target: Tensor, members: Tensor, dropped: Tensor) -> Tensor:
         """(B, N) float64, millimetres."""
+        axes = target.ndim - 1
+        if isinstance(self.spacing, Sequence) and len(self.spacing) != axes:
+            raise InputError(f'spacing of MeanDice has {len(self.spacing)} sizes, the targets {axes} axes.')
         found = torch.zeros(dropped.shape, dtype=torch.float64)
         known = (target != self.ignore_index).cpu()
         labels, target, dropped = labels.cpu().long(), target.cpu(), dropped.cpu()

@@ -200,6 +200,15 @@ def test_a_channel_of_nan_is_an_absent_sequence(tmp_path):
         one(tmp_path, modalities='t1ce', allow_missing=True)
 
 
+def test_an_array_of_another_form_is_named_before_and_while_it_is_read(tmp_path):
+    npy_case(tmp_path)
+    np.save(tmp_path / 'vol' / 'HG_001_vol.npy', np.zeros((6, 7, 8), np.float32))
+    data = BraTS(tmp_path, proportion=(1, 0, 0), allow_missing=True)
+    for read in (data.presence, lambda: data[0]):
+        with pytest.raises(InputError, match=r'HG_001_vol\.npy: expected float32 \(D, H, W, 4\)'):
+            read()
+
+
 @pytest.mark.parametrize(
     ('kind', 'array', 'message'),
     [

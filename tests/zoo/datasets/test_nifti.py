@@ -49,6 +49,25 @@ def test_a_missing_or_broken_file_is_named(tmp_path):
         read_nifti(whole)
 
 
+@pytest.mark.parametrize(
+    ('place', 'values'),
+    [
+        (108, np.float32(100)),  # where the voxels begin: in the header
+        (70, np.int16(99)),  # no known type
+        (42, np.int16(99)),  # more voxels than follow
+        (70, np.array([128, 24], np.int16)),  # colours
+    ],
+)
+def test_a_damaged_header_is_one_line_with_the_file(tmp_path, place, values):
+    file = write(tmp_path / 'a.nii', np.zeros(SIZE, np.float32))
+    content = bytearray(file.read_bytes())
+    content[place : place + values.nbytes] = values.tobytes()
+    file.write_bytes(content)
+    with pytest.raises(InputError, match=r'a\.nii: can not be read as NIfTI') as caught:
+        read_nifti(file)
+    assert '\n' not in str(caught.value)
+
+
 def test_four_dimensions_are_refused(tmp_path):
     with pytest.raises(InputError, match=r'three dimensions, got the shape \(2, 3, 4, 5\)'):
         read_nifti(write(tmp_path / 'a.nii', np.zeros((2, 3, 4, 5), np.float32)))

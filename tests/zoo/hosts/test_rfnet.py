@@ -116,6 +116,19 @@ def test_fusion_by_regions_equals_its_definition_forward_and_backward(count_of, 
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-10)
 
 
+def test_regions_of_many_voxels_are_averaged_in_float32_under_autocast():
+    """Their sums, here 1e5, are more than float16 holds."""
+    block = RegionFusion(MODALITIES[:1], 2, 2, 4)
+    y, p = torch.full((1, 2, 32, 64, 32), 2.0), torch.tensor([0.9, 0.1]).view(1, 2, 1, 1, 1).expand(1, 2, 32, 64, 32)
+    seen = []
+    block.weigh.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    with torch.no_grad(), torch.autocast('cpu', torch.float16):
+        merged = block.merge([y], p, block.by_region[0][0])
+    assert len(seen) == 1
+    torch.testing.assert_close(seen[0], torch.full((1, 2, 1, 2), 2.0), rtol=1e-4, atol=0)
+    assert merged.isfinite().all()
+
+
 def test_a_convolution_by_name_is_that_of_the_concatenation():
     conv = NamedConv3d(('a', 'b', 'c'), 2, 5)
     x = torch.randn(2, 3, 2, 3, 4, 5)
@@ -300,7 +313,9 @@ def test_without_an_auxiliary_decoder_nothing_is_offered_or_kept():
     assert not list(host.training_only())
 
 
-@pytest.mark.parametrize('arguments', [dict(widths=(4, 8, 8)), dict(num_classes=0), dict(window=(8, 8, 9))])
+@pytest.mark.parametrize(
+    'arguments', [dict(widths=(4, 8, 8)), dict(widths=(3, 6)), dict(num_classes=0), dict(window=(8, 8, 9))]
+)
 def test_bad_arguments_are_refused(arguments):
     with pytest.raises(InputError):
         build(**arguments)

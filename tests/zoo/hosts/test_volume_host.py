@@ -175,6 +175,7 @@ def test_padding_is_cropped_away_and_reaches_two_cells():
     [
         (volumes((8, 12, 9)), r'multiples of 4 and at least 8, got 8x12x9 \(D x H x W\).*pad_to=4'),
         (volumes((4, 8, 8)), 'at least 8, got 4x8x8'),
+        (volumes((8, 8, 8), batch=0), 'batch of no volumes'),
         ({'flair': torch.zeros(2, 1, 8, 8)}, r'flair must be \(B, C, D, H, W\), got \(2, 1, 8, 8\)'),
         ({'flair': torch.zeros(2, 3, 8, 8, 8)}, r'flair must be \(B, 1, 8, 8, 8\).*got \(2, 3, 8, 8, 8\)'),
         ({**volumes((8, 8, 8)), 't1': torch.zeros(2, 1, 8, 8, 12)}, r't1 must be \(B, 1, 8, 8, 8\)'),

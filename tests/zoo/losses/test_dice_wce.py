@@ -79,6 +79,15 @@ def test_it_computes_in_float32_under_autocast():
     torch.testing.assert_close(DiceWCE()(half, labels), DiceWCE()(half.float(), labels))
 
 
+@pytest.mark.parametrize('wrong', [-1, 3])
+def test_a_label_that_is_no_class_is_refused_where_one_can_look_and_else_gives_nan(wrong, monkeypatch):
+    target = torch.tensor([[[0, 2], [IGNORE, wrong]]])
+    with pytest.raises(InputError, match=rf'Label {wrong} is out of range, expected 0\.\.2, or 255'):
+        DiceWCE()(torch.randn(1, 3, 2, 2), target)
+    monkeypatch.setattr(torch.compiler, 'is_compiling', lambda: True)
+    assert DiceWCE()(torch.randn(1, 3, 2, 2), target).isnan()
+
+
 def test_it_is_registered_and_refuses_bad_floors():
     assert LOSSES.build(dict(type='DiceWCE', floor=0.005)).floor == 0.005
     with pytest.raises(InputError, match=r'floor of DiceWCE must be in \[0, 1\), got 1'):

@@ -209,6 +209,17 @@ def test_wrong_regions_are_refused(arguments):
         MeanDice(**arguments)
 
 
+@pytest.mark.parametrize('spacing', [0, -1.0, 'mm', True, [1, 0, 1]])
+def test_a_voxel_has_a_size(spacing):
+    with pytest.raises(InputError, match='spacing of MeanDice is a size in millimetres'):
+        MeanDice(hd95=True, spacing=spacing)
+
+
+def test_sizes_of_a_voxel_are_as_many_as_the_axes():
+    with pytest.raises(InputError, match='spacing of MeanDice has 2 sizes, the targets 3 axes'):
+        scored((as_logits(line(0, 1)), line(0, 1)), hd95=True, spacing=(1, 2))
+
+
 def test_wrong_arguments_are_refused():
     with pytest.raises(NameNotFound, match="regions of MeanDice named 'brat'"):
         MeanDice(regions='brat')

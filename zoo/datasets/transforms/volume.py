@@ -5,6 +5,7 @@ Numbers come from torch's global generator, which the engine seeds for each samp
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +17,8 @@ from ..base import IGNORE, Sample
 from .draws import interval, number, probability, uniform
 from .geometry import names_of
 
-Place = Callable[[Tensor, Tensor, bool], Tensor]  # (C, D, H, W), fill (C, 1, 1, 1), nearest -> moved
+Fill = Callable[[], Tensor]  # -> (C, 1, 1, 1); to find it takes a look at the whole volume
+Place = Callable[[Tensor, Fill, bool], Tensor]  # (C, D, H, W), fill, nearest -> moved
 PLANES = ((0, 1), (0, 2), (1, 2))
 
 
@@ -67,11 +69,15 @@ class VolumeGeometry:
             raise InputError(f'{owner} needs a mask of the size {size} of its volumes, got {tuple(mask.shape)}.')
         if (place := self.draw(size, mask)) is None:
             return sample
-        inputs = {m: place(x, x.amin((1, 2, 3), keepdim=True), m in self.nearest) for m, x in sample['inputs'].items()}
+        inputs = {m: place(x, partial(_smallest, x), m in self.nearest) for m, x in sample['inputs'].items()}
         moved = {**sample, 'inputs': inputs}
         if mask is not None:
-            moved['target'] = place(mask[None], mask.new_full((1, 1, 1, 1), IGNORE), True)[0]
+            moved['target'] = place(mask[None], lambda: mask.new_full((1, 1, 1, 1), IGNORE), True)[0]
         return moved
+
+
+def _smallest(x: Tensor) -> Tensor:
+    return x.amin((1, 2, 3), keepdim=True)
 
 
 @TRANSFORMS.register_module()
@@ -111,11 +117,11 @@ class VolumeCrop(VolumeGeometry):
         window = tuple(slice(s, s + want) for s, want in zip(start, self.size))
         lack = [max(0, want - have) for have, want in zip(size, self.size)]
 
-        def place(x: Tensor, fill: Tensor, nearest: bool) -> Tensor:
+        def place(x: Tensor, fill: Fill, nearest: bool) -> Tensor:
             part = x[(slice(None), *window)]
             if not any(lack):
                 return part
-            whole = fill.expand(len(x), *self.size).clone()
+            whole = fill().expand(len(x), *self.size).clone()
             whole[(slice(None), *(slice(k // 2, k // 2 + n) for k, n in zip(lack, part.shape[1:])))] = part
             return whole
 
@@ -166,7 +172,7 @@ class VolumeRotation(VolumeGeometry):
     def draw(self, size: tuple[int, int, int], mask: Tensor | None) -> Place:
         plane = PLANES[int(torch.randint(len(PLANES), ()))]
         angle = (2 * torch.rand(()).item() - 1) * self.degrees
-        return lambda x, fill, nearest: rotate_volume(x, angle, plane, fill, nearest)
+        return lambda x, fill, nearest: rotate_volume(x, angle, plane, fill(), nearest)
 
 
 def rotate_volume(x: Tensor, degrees: float, plane: tuple[int, int], fill: Tensor, nearest: bool = False) -> Tensor:

@@ -53,6 +53,15 @@ def test_crops_reach_every_place_and_are_no_larger():
     assert starts == {d * 120 + h * 12 for d in (0, 1) for h in (0, 1)}
 
 
+def test_what_is_cut_out_is_all_that_is_read(monkeypatch):
+    """A volume may lie in a file, of which reading the whole would take most of the time."""
+    monkeypatch.setattr('zoo.datasets.transforms.volume._smallest', lambda x: pytest.fail('the whole was read'))
+    given = numbered()
+    for m, x in VolumeCrop(4)(given)['inputs'].items():
+        assert x.untyped_storage().data_ptr() == given['inputs'][m].untyped_storage().data_ptr()
+    VolumeFlip(p=1)(given)
+
+
 def test_a_smaller_volume_is_padded_on_both_sides():
     sample = numbered((2, 3, 4))
     sample['inputs']['flair'] += 5
