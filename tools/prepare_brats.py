@@ -9,9 +9,11 @@ Example: python tools/prepare_brats.py MICCAI_BraTS2020_TrainingData --out data/
 """
 
 import argparse
+import json
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -63,6 +65,7 @@ def main() -> None:
     least, cases = check_least(args.least), find_cases(args.source)
     splits = split_cases(cases, args.proportion, args.seed)
     make_writable(args.out)
+    check_settings(args.out / 'prepared.json', {'least': least})
     for split in SPLITS:  # a list that names an unknown case is found before the work
         if (file := args.out / f'{split}.txt').is_file():
             splits[split] = read_cases(file, cases)
@@ -73,7 +76,22 @@ def main() -> None:
         if names and not (file := args.out / f'{split}.txt').is_file():
             write_text(file, ''.join(f'{name}\n' for name in names))
     sizes = ', '.join(f'{len(names)} {split}' for split, names in splits.items())
+    if unlisted := sorted(set(cases).difference(*splits.values())):
+        sizes += f'; in no list, which are those that were there: {len(unlisted)}, {unlisted[0]} first'
     Console().print(f'{args.out}: {len(cases)} cases ({sizes}), {written} of them written now.', highlight=False)
+
+
+def check_settings(file: Path, settings: dict[str, Any]) -> None:
+    """Keep how cases are written beside them, so that a folder does not hold cases of two kinds.
+
+    Raises:
+        InputError: Those that are there were written otherwise.
+    """
+    if file.is_file():
+        if (found := json.loads(file.read_text(encoding='utf8'))) != settings:
+            raise InputError(f'{file}: the cases there were written with {found}, not {settings}: use another --out.')
+    else:
+        write_text(file, json.dumps(settings) + '\n')
 
 
 def write_case(out: Path, folder: Path, least: int, allow_missing: bool) -> bool:

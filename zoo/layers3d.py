@@ -63,7 +63,8 @@ def autocast(*tensors: Tensor) -> list[Tensor]:
     kind = tensors[0].device.type
     if not autocasts(kind):
         return list(tensors)
-    return [x.to(torch.get_autocast_dtype(kind)) for x in tensors]
+    dtype = torch.get_autocast_dtype(kind)
+    return [x if x.dtype == torch.float64 else x.to(dtype) for x in tensors]  # as torch's own autocast
 
 
 def autocasts(device: str) -> bool:

@@ -92,7 +92,7 @@ def test_an_interrupted_run_leaves_no_half_files_and_no_lists(prepare, source, m
     assert code == 2
     assert 'case_2_vol.npy: can not be written (No space left on device)' in err
     found = sorted(f.name for f in (source.parent / 'out').rglob('*') if f.is_file())
-    assert found == ['case_1_seg.npy', 'case_1_vol.npy']
+    assert found == ['case_1_seg.npy', 'case_1_vol.npy', 'prepared.json']
 
 
 def test_a_missing_sequence_is_an_error_or_a_channel_of_nan(prepare, source):
@@ -133,6 +133,24 @@ def test_a_list_with_an_unknown_case_is_found_before_the_work(prepare, source):
     assert code == 2
     assert "named 'case_9'" in err
     assert not (source.parent / 'out' / 'vol').exists()
+
+
+def test_a_folder_holds_cases_of_one_kind(prepare, source):
+    assert prepare()[0] == 0
+    code, _, err = prepare('--least', 9)
+    assert code == 2
+    assert "'least': 9" in err
+    assert 'use another --out' in err
+
+
+def test_cases_that_came_later_and_are_in_no_list_are_counted(prepare, source):
+    assert prepare()[0] == 0
+    for file in sorted((source / 'case_1').iterdir()):
+        (source / 'case_8').mkdir(exist_ok=True)
+        (source / 'case_8' / file.name.replace('case_1', 'case_8')).write_bytes(file.read_bytes())
+    code, out, _ = prepare()
+    assert code == 0
+    assert '1, case_8 first' in ' '.join(out.split())
 
 
 def test_wrong_arguments_are_one_line(here, source):
