@@ -194,6 +194,7 @@ def test_attacks_that_get_weaker_where_they_should_get_stronger_are_doubted():
     assert result(('PGD', 0.1, 5, 50.0), ('Square', 0.1, None, 40.0)).doubts() == [
         'square on rgb of rgb at eps 0.1: 40.00 %, with gradients 50.00 %'
     ]
+    assert result(('Square', 0.1, None, 60.0), ('Square(p_init=0.3)', 0.1, None, 40.0)).doubts() == []
 
 
 def test_curves_begin_at_the_clean_score():

@@ -243,6 +243,9 @@ class Robustness:
         def slack(r: Mapping[str, Any]) -> float:
             return max(100 / max(r['samples'], 1), 2 * (r['std'] or 0)) + 1e-6
 
+        def blind(r: Mapping[str, Any]) -> bool:
+            return r['name'].startswith('square')
+
         for axis in ('eps', 'steps'):
             groups: dict[tuple, list[dict[str, Any]]] = {}
             for r in rows:
@@ -260,8 +263,8 @@ class Robustness:
                             f'{_where(b)}: {b["score"]:.2f} % at {axis} {step[1]}, {a["score"]:.2f} % at {step[0]}'
                         )
         for r in rows:
-            if r['name'].startswith('square'):
-                same = [o for o in rows if all(o[k] == r[k] for k in ('present', 'attacked', 'eps')) and o is not r]
+            if blind(r):
+                same = [o for o in rows if all(o[k] == r[k] for k in ('present', 'attacked', 'eps')) and not blind(o)]
                 best = min((o['score'] for o in same), default=None)
                 if best is not None and r['score'] < best - slack(r):
                     found.append(
