@@ -13,6 +13,7 @@ from .attack import Attack
 from .problem import Problem
 
 VERSIONS = {'standard': ('apgd-ce', 'apgd-t', 'fab-t', 'square'), 'rand': ('apgd-ce', 'apgd-dlr')}
+DRAWS = 20  # of 'rand'
 LEAST_CLASSES = {'apgd-dlr': 3, 'apgd-t': 4}
 
 
@@ -54,7 +55,7 @@ class AutoAttack(Attack):
     ) -> None:
         if version not in VERSIONS:
             raise unknown_name('version of AutoAttack', version, VERSIONS)
-        usual = 20 if version == 'rand' and members is None else 1
+        usual = DRAWS if version == 'rand' and members is None else 1
         super().__init__(eps, modalities, bounds, usual if eot is None else eot)
         known = dict.fromkeys(m for names in VERSIONS.values() for m in names)
         self.version, self.options = version, {k: dict(v) for k, v in (options or {}).items()}
@@ -81,6 +82,7 @@ class AutoAttack(Attack):
         """``autoattack-<version>``, or the members that ran: ``apgd-ce+fab-t+square``."""
         ran = [m for m in self.members if m not in self.left_out]
         whole = tuple(ran) == VERSIONS[self.version] and not self.options
+        whole &= self.version != 'rand' or self.eot >= DRAWS
         changed = {m: f'{m}({", ".join(f"{k}={v}" for k, v in self.options[m].items())})' for m in self.options}
         return f'autoattack-{self.version}' if whole else '+'.join(changed.get(m, m) for m in ran)
 

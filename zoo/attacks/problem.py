@@ -58,7 +58,7 @@ class Problem:
             x = batch.inputs[m]
             x = x.float().where(here.view(-1, *[1] * (x.ndim - 1)), 0)
             extent = 1.0 if bounds[m] is None else bounds[m][1] - bounds[m][0]
-            unit = torch.as_tensor(host.data_preprocessor.scale(m), device=x.device).float().reshape(-1)
+            unit = x.new_ones(1) * host.data_preprocessor.scale(m)  # a number never crosses to the device by itself
             step = (eps[m] * extent / unit).view(-1, *[1] * (x.ndim - 2)).expand(x.shape[1:]).flatten()
             ends = [
                 x.new_full((1, x.shape[1], *[1] * (x.ndim - 2)), end) for end in bounds[m] or (-torch.inf, torch.inf)

@@ -318,6 +318,7 @@ def test_the_version_for_random_hosts_averages_over_twenty_draws():
     assert attack.eot == 20
     assert [a.eot for a in attack.attacks.values()] == [20, 20]
     assert attack.name == 'autoattack-rand'
+    assert AutoAttack(version='rand', eot=1).name == 'apgd-ce+apgd-dlr'
 
 
 # ---- few classes
