@@ -34,9 +34,9 @@ class RPAN(Plugin):
     they are the defence. Without `AdversarialTraining` it only makes a host worse; with it, the filters are drawn anew
     before each attack and before each trained pass, else once in each batch.
 
-    Of MAIL the branches of every `MSGDC` become random in part, in encoders and in EMCAM, and are normalised one by one
-    then: the random filters of 1x1 would be larger than the learnt ones by the square root of their fan-in. On any
-    other host it is every convolution of side 3 or 5 with more than one filter in the path of a single modality
+    Of a host with `MSGDC` blocks their branches become random in part, in encoders and in EMCAM, and are normalised one
+    by one then: the random filters of 1x1 would be larger than the learnt ones by the square root of their fan-in. On
+    any other host it is every convolution of side 3 or 5 with more than one filter in the path of a single modality
     (`MultimodalHost.branch`) but its first; noise acts where there are sites, so mostly nowhere.
 
     The keys of the host's state dict stay: checkpoints of the plain host load, and it loads these. Random filters,

@@ -9,7 +9,8 @@ import torch
 
 from plugins import RPAN
 from zoo.engine import build_host, load_config
-from zoo.engine.robustness import Robustness, Trial, plan
+from zoo.engine.robustness import Robustness, Trial, draws_at_random, plan
+from zoo.hosts import MAIL
 
 CONFIG = Path(__file__).parents[1] / 'toy' / 'toy_config.py'
 QUICK = ('--bounds', 'none', '--device', 'cpu', '--batch-size', 8)
@@ -169,6 +170,13 @@ def test_the_plan_leaves_out_what_makes_no_difference():
     assert [t.steps for t in trials if t.attack == 'PGD'] == [1, 2] * 3
     assert not any(t.eps == 0 and t.attack != 'clean' for t in trials)
     assert [t.attacked for t in plan(('depth',), subsets, ['fgsm'], [0.1])[2:]] == [('depth',)]
+
+
+def test_plugins_and_layers_make_a_host_random():
+    for always in (True, False):
+        encoder = {'type': 'ERLAEncoder', 'depths': (1, 1), 'widths': (4, 8), 'stem_width': 4, 'mc_dropout': always}
+        assert draws_at_random(MAIL(('rgb', 'depth'), 3, encoder)) is always
+    assert draws_at_random(MAIL(('rgb', 'depth'), 3, encoder).plug(RPAN()))
 
 
 def result(*rows):
