@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
@@ -12,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from registry import PLUGINS, InputError, unknown_name
+from registry import PLUGINS, InputError, PluginWarning, unknown_name
 from zoo.batch import Batch
 from zoo.blocks import MSGDC, Site
 from zoo.host import MultimodalHost
@@ -34,9 +35,9 @@ class RPAN(Plugin):
     they are the defence. Without `AdversarialTraining` it only makes a host worse; with it, the filters are drawn anew
     before each attack and before each trained pass, else once in each batch.
 
-    Of MAIL the branches of every `MSGDC` become random in part, in encoders and in EMCAM, and are normalised one by one
-    then: the random filters of 1x1 would be larger than the learnt ones by the square root of their fan-in. On any
-    other host it is every convolution of side 3 or 5 with more than one filter in the path of a single modality
+    Of a host with `MSGDC` blocks their branches become random in part, in encoders and in EMCAM, and are normalised one
+    by one then: the random filters of 1x1 would be larger than the learnt ones by the square root of their fan-in. On
+    any other host it is every convolution of side 3 or 5 with more than one filter in the path of a single modality
     (`MultimodalHost.branch`) but its first; noise acts where there are sites, so mostly nowhere.
 
     The keys of the host's state dict stay: checkpoints of the plain host load, and it loads these. Random filters,
@@ -140,6 +141,13 @@ class RPAN(Plugin):
             elif module in chosen and module not in made and (count := random_count(module, self.ratio)):
                 made[module] = RandomFilters(module, count, self.random_filters, self.match_scale)
                 self.filters.append(made[module].train(module.training))
+        if self.ratio and not self.filters:
+            warnings.warn(
+                f'{self.name}: a ratio of {self.ratio:g} makes no filter random, the groups of this '
+                f'{type(host).__name__} have too few.',
+                PluginWarning,
+                stacklevel=2,
+            )
         _replace(host, made)
         start = 0
         for f in self.filters:
@@ -268,16 +276,17 @@ class RPAN(Plugin):
 
 
 class BranchNorm(Unlisted, _NormBase):
-    """`nn.BatchNorm2d` of which the plugin keeps the state. It stays one of its own process."""
+    """`nn.BatchNorm2d` of which the plugin keeps the state. It stays one of its own process, and takes running
+    statistics where there is one value for a channel."""
 
     def _check_input_dim(self, x: Tensor) -> None:
         pass
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
-        keeps = not self.training or self.track_running_stats
-        mean, var = (self.running_mean, self.running_var) if keeps else (None, None)
-        return F.batch_norm(x, mean, var, self.weight, self.bias, self.training, self.momentum, self.eps)
+        batch = self.training and x.numel() > x.shape[1]  # one value for a channel has no variance
+        mean, var = (None, None) if batch and not self.track_running_stats else (self.running_mean, self.running_var)
+        return F.batch_norm(x, mean, var, self.weight, self.bias, batch, self.momentum, self.eps)
 
 
 def _is_plain(conv: nn.Module) -> bool:

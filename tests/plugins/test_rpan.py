@@ -323,6 +323,17 @@ def test_it_trains_in_autocast_with_adversarial_training():
     assert 'one draw' in host.plugins['RPAN'].settings['noise']
 
 
+def test_a_batch_of_one_whose_last_maps_have_one_place_trains():
+    host = mail().plug(RPAN()).train()
+    inputs = {m: x[:1, :, :8, :8] for m, x in data()['inputs'].items()}
+    norm = next(m for m in host.exchanges[-1].modules() if isinstance(m, BranchNorm))
+    kept = norm.running_mean.clone()
+    loss = host(inputs, target=torch.tensor([1]), mode='loss')['loss_task']
+    loss.backward()
+    assert loss.isfinite()
+    assert torch.equal(norm.running_mean, kept)
+
+
 # ---- mistakes
 
 
@@ -340,6 +351,11 @@ def test_a_wrong_argument_is_named(arguments, message):
     with pytest.raises((InputError, NameNotFound)) as error:
         RPAN(**arguments)
     assert message in str(error.value)
+
+
+def test_a_share_that_makes_no_filter_random_is_warned_about():
+    with pytest.warns(PluginWarning, match='a ratio of 0.01 makes no filter random'):
+        mail().plug(RPAN(0.01))
 
 
 def test_a_host_without_targets_and_one_that_is_converted_are_refused():

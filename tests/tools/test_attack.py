@@ -9,7 +9,8 @@ import torch
 
 from plugins import RPAN
 from zoo.engine import build_host, load_config
-from zoo.engine.robustness import Robustness, Trial, plan
+from zoo.engine.robustness import Robustness, Trial, draws_at_random, plan
+from zoo.hosts import MAIL
 
 CONFIG = Path(__file__).parents[1] / 'toy' / 'toy_config.py'
 QUICK = ('--bounds', 'none', '--device', 'cpu', '--batch-size', 8)
@@ -171,6 +172,13 @@ def test_the_plan_leaves_out_what_makes_no_difference():
     assert [t.attacked for t in plan(('depth',), subsets, ['fgsm'], [0.1])[2:]] == [('depth',)]
 
 
+def test_plugins_and_layers_make_a_host_random():
+    for always in (True, False):
+        encoder = {'type': 'ERLAEncoder', 'depths': (1, 1), 'widths': (4, 8), 'stem_width': 4, 'mc_dropout': always}
+        assert draws_at_random(MAIL(('rgb', 'depth'), 3, encoder)) is always
+    assert draws_at_random(MAIL(('rgb', 'depth'), 3, encoder).plug(RPAN()))
+
+
 def result(*rows):
     made = Robustness('accuracy', ('rgb',), {})
     made.add(Trial(('rgb',)), {'name': 'clean', 'score': 90.0, 'std': None, 'metrics': {}, 'samples': 100})
@@ -194,6 +202,7 @@ def test_attacks_that_get_weaker_where_they_should_get_stronger_are_doubted():
     assert result(('PGD', 0.1, 5, 50.0), ('Square', 0.1, None, 40.0)).doubts() == [
         'square on rgb of rgb at eps 0.1: 40.00 %, with gradients 50.00 %'
     ]
+    assert result(('Square', 0.1, None, 60.0), ('Square(p_init=0.3)', 0.1, None, 40.0)).doubts() == []
 
 
 def test_curves_begin_at_the_clean_score():

@@ -16,6 +16,7 @@ from zoo.engine.grid import hardware
 from . import (
     detection,
     evaluation,
+    exchange,
     frequency_ratio,
     loading,
     plugin_steps,
@@ -56,6 +57,11 @@ SUITES = {
         volumes.measure_subsets,
         'Modality sweep of RFNet and mmFormer at 64x64x64: 15 subsets from one encoding over 15 forwards (aim: that of '
         'the multiply-accumulates)',
+    ),
+    'emcam': (
+        exchange.measure,
+        'EMCAM and its halves on two maps of 8x64x32x32, forward and backward, against Concat + 1x1 in the same memory '
+        'format',
     ),
     'loading': (
         loading.measure,

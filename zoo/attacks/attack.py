@@ -52,8 +52,7 @@ class Attack:
         for pair in _values(bounds):
             if pair is not None and not (_is_pair(pair) and pair[0] < pair[1]):
                 raise InputError(f'bounds must be (low, high) with low below high, or None, got {pair!r}.')
-        if not isinstance(eot, int) or eot < 1:
-            raise InputError(f'eot must be a whole number of at least 1, got {eot!r}.')
+        check_count('eot', eot, 1)
         if modalities is not None and not modalities:
             raise InputError('modalities names nothing to attack; None stands for all.')
         self.eps = dict(eps) if isinstance(eps, Mapping) else eps
@@ -64,13 +63,17 @@ class Attack:
     # ---- what an attack defines
 
     def perturb(self, problem: Problem) -> Tensor:
-        """The perturbation of each sample, (B, D) in units of eps."""
+        """The perturbation of each sample, (B, D) in units of eps, which is then projected to ball and range."""
         raise NotImplementedError
 
     @property
     def name(self) -> str:
         """What results call it: what was run, where that depends on the host."""
         return type(self).__name__.lower()
+
+    def by_modality(self) -> dict[str, Any]:
+        """The arguments that may be mappings of modality to a value, by name."""
+        return {'eps': self.eps, 'bounds': self.bounds}
 
     # ---- how it is used
 
@@ -111,12 +114,11 @@ class Attack:
         with host.aside(training=False), untrained(host), torch.autocast(device.type, enabled=False):
             seed_device(seed, device)  # the draws of the host; `aside` puts the states back
             problem = Problem(host, view, eps, bounds, torch.Generator(device).manual_seed(seed + 1), self.eot)
-            found = problem.apply(self.perturb(problem).detach())
+            d = problem.project(self.perturb(problem).detach())
         changed = {}
-        for m in eps:
-            x = view.inputs[m]
-            here = view.mask[:, host.modalities.index(m)].view(-1, *[1] * (x.ndim - 1))
-            changed[m] = found.inputs[m].to(x.dtype).where(here, x)
+        for (m, x), moved in zip(problem.result(d).items(), problem.split(d != 0).values()):
+            clean = view.inputs[m]
+            changed[m] = x.to(clean.dtype).where(moved, clean)
         return batch.replace(inputs={**batch.inputs, **changed})
 
     def check_host(self, host: MultimodalHost) -> None:
@@ -127,7 +129,7 @@ class Attack:
             NameNotFound: A modality that it does not have.
         """
         named = [('modalities', self.modalities or ())]
-        named += [(k, v) for k, v in (('eps', self.eps), ('bounds', self.bounds)) if isinstance(v, dict)]
+        named += [(k, v) for k, v in self.by_modality().items() if isinstance(v, dict)]
         for argument, names in named:
             for m in names:
                 if m not in host.modalities:

@@ -8,13 +8,12 @@ from torch import Tensor
 from registry import ATTACKS, InputError, unknown_name
 from zoo.host import MultimodalHost
 
-from .apgd import APGD, TARGETED
+from .apgd import TARGETED
 from .attack import Attack
-from .fab import FAB
 from .problem import Problem
-from .square import Square
 
 VERSIONS = {'standard': ('apgd-ce', 'apgd-t', 'fab-t', 'square'), 'rand': ('apgd-ce', 'apgd-dlr')}
+DRAWS = 20  # of 'rand'
 LEAST_CLASSES = {'apgd-dlr': 3, 'apgd-t': 4}
 
 
@@ -38,7 +37,7 @@ class AutoAttack(Attack):
         eot: See `Attack`; None for 20 of ``'rand'`` and 1 otherwise.
 
     Raises:
-        InputError: A value outside its range.
+        InputError: A value outside its range, or an option that a member does not take.
         NameNotFound: Another version or member.
     """
 
@@ -56,10 +55,11 @@ class AutoAttack(Attack):
     ) -> None:
         if version not in VERSIONS:
             raise unknown_name('version of AutoAttack', version, VERSIONS)
-        super().__init__(eps, modalities, bounds, eot or (20 if version == 'rand' and members is None else 1))
+        usual = DRAWS if version == 'rand' and members is None else 1
+        super().__init__(eps, modalities, bounds, usual if eot is None else eot)
         known = dict.fromkeys(m for names in VERSIONS.values() for m in names)
         self.version, self.options = version, {k: dict(v) for k, v in (options or {}).items()}
-        self.members = tuple(members or VERSIONS[version])
+        self.members = (members,) if isinstance(members, str) else tuple(members or VERSIONS[version])
         for m in (*self.members, *self.options):
             if m not in known:
                 raise unknown_name('member of AutoAttack', m, known)
@@ -67,19 +67,22 @@ class AutoAttack(Attack):
         self.left_out: tuple[str, ...] = ()
 
     def _build(self, member: str) -> Attack:
-        given = {'eps': self.eps, 'modalities': self.modalities, 'bounds': self.bounds, **self.options.get(member, {})}
-        if member == 'square':
-            return Square(**given)
-        if member == 'fab-t':
-            return FAB(**given, eot=self.eot)
-        loss = {'apgd-t': TARGETED}.get(member, member.removeprefix('apgd-'))
-        return APGD(**given, loss=loss, eot=self.eot)
+        given = {'eps': self.eps, 'modalities': self.modalities, 'bounds': self.bounds}
+        if member != 'square':
+            given['eot'] = self.eot
+        if member.startswith('apgd-'):
+            given['loss'] = {'apgd-t': TARGETED}.get(member, member.removeprefix('apgd-'))
+        options = self.options.get(member, {})
+        if taken := [k for k in options if k in given]:
+            raise InputError(f'{taken[0]} is no option of the member {member}: AutoAttack sets it.')
+        return ATTACKS.build({'type': {'square': 'Square', 'fab-t': 'FAB'}.get(member, 'APGD'), **given, **options})
 
     @property
     def name(self) -> str:
         """``autoattack-<version>``, or the members that ran: ``apgd-ce+fab-t+square``."""
         ran = [m for m in self.members if m not in self.left_out]
         whole = tuple(ran) == VERSIONS[self.version] and not self.options
+        whole &= self.version != 'rand' or self.eot >= DRAWS
         changed = {m: f'{m}({", ".join(f"{k}={v}" for k, v in self.options[m].items())})' for m in self.options}
         return f'autoattack-{self.version}' if whole else '+'.join(changed.get(m, m) for m in ran)
 

@@ -65,7 +65,9 @@ class PGD(Attack):
             check_positive('alpha', value)
         self.steps, self.random_start, self.loss, self.protocol = steps, random_start, loss, protocol
         self.alpha = dict(alpha) if isinstance(alpha, Mapping) else alpha
-        for m, e in self.eps.items() if isinstance(self.eps, dict) else [('', self.eps)]:
+        names = next((v for v in (self.eps, self.alpha) if isinstance(v, dict)), [''])
+        for m in names:
+            e = self.eps[m] if isinstance(self.eps, dict) else self.eps
             length = self._alpha(m, e)
             if steps and e and length > e:
                 of = f' of {m}' if m else ''
@@ -75,6 +77,10 @@ class PGD(Attack):
                     PluginWarning,
                     stacklevel=2,
                 )
+
+    def by_modality(self) -> dict[str, Any]:
+        """Also ``alpha``."""
+        return {**super().by_modality(), 'alpha': self.alpha}
 
     def perturb(self, problem: Problem) -> Tensor:
         """The last iterate."""

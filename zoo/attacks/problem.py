@@ -52,17 +52,21 @@ class Problem:
         self.shapes = {m: tuple(batch.inputs[m].shape[1:]) for m in self.names}
         self.sizes = [batch.inputs[m][0].numel() for m in self.names]
         clean, scale, low, high = [], [], [], []
+        self.ends: dict[str, list[Tensor]] = {}  # of the range, on the scale of the inputs
         for m in self.names:
             here = batch.mask[:, host.modalities.index(m)]
             x = batch.inputs[m]
             x = x.float().where(here.view(-1, *[1] * (x.ndim - 1)), 0)
             extent = 1.0 if bounds[m] is None else bounds[m][1] - bounds[m][0]
-            unit = torch.as_tensor(host.data_preprocessor.scale(m), device=x.device).float().reshape(-1)
+            unit = x.new_ones(1) * host.data_preprocessor.scale(m)  # a number never crosses to the device by itself
             step = (eps[m] * extent / unit).view(-1, *[1] * (x.ndim - 2)).expand(x.shape[1:]).flatten()
+            ends = [
+                x.new_full((1, x.shape[1], *[1] * (x.ndim - 2)), end) for end in bounds[m] or (-torch.inf, torch.inf)
+            ]
+            self.ends[m] = [host.data_preprocessor.standardise(m, end) for end in ends]
             room = []
-            for end, side in zip(bounds[m] or (-torch.inf, torch.inf), (-1, 1)):
-                edge = x.new_full((1, x.shape[1], *[1] * (x.ndim - 2)), end)
-                edge = host.data_preprocessor.standardise(m, edge).expand_as(x).flatten(1)
+            for end, side in zip(self.ends[m], (-1, 1)):
+                edge = end.expand_as(x).flatten(1)
                 # a clean value may lie beyond the range by a rounding
                 room.append(((edge - x.flatten(1)) / step * side).clamp(min=0).where(here[:, None], 0) * side)
             clean.append(x.flatten(1))
@@ -116,6 +120,10 @@ class Problem:
         """The perturbed batch."""
         inputs = self.split(self.clean + self.scale * d)
         return self.batch.replace(inputs={**self.batch.inputs, **inputs})
+
+    def result(self, d: Tensor) -> dict[str, Tensor]:
+        """The perturbed inputs, (B, C, ...) of each attacked modality, not beyond the range by a rounding either."""
+        return {m: x.clamp(*self.ends[m]) for m, x in self.split(self.clean + self.scale * d).items()}
 
     def select(self, rows: Tensor) -> 'Problem':
         """The problem of some samples, by index on the CPU."""

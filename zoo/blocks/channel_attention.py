@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from registry import unknown_name
+from registry import InputError, unknown_name
 
 from .precision import full_precision
 from .site import Site
@@ -25,6 +25,7 @@ class ChannelAttention(nn.Module):
             with the area; or ``'separate'``, of ours: f of the maximum, of the mean and of the minimum are added up.
 
     Raises:
+        InputError: A number below 1.
         NameNotFound: An unknown descriptor.
     """
 
@@ -32,6 +33,8 @@ class ChannelAttention(nn.Module):
         super().__init__()
         if descriptor not in DESCRIPTORS:
             raise unknown_name('descriptor', descriptor, DESCRIPTORS)
+        if channels < 1 or reduction < 1:
+            raise InputError(f'ChannelAttention: channels and reduction are at least 1, got {channels}, {reduction}.')
         hidden = max(1, channels // reduction)
         self.descriptor = descriptor
         self.squeeze = nn.Linear(channels, hidden)

@@ -31,6 +31,8 @@ class Cosine(nn.Module):
     def __init__(self, axis: str = 'channel') -> None:
         super().__init__()
         self.axis = axis
+        # no buffers: a pass must not change which ones a host has, moving averages pair them by their order
+        self._matrices: dict[tuple[int, torch.device], Tensor] = {}
 
     def forward(self, x: Tensor) -> Tensor:
         """The transform."""
@@ -52,8 +54,7 @@ class Cosine(nn.Module):
         return torch.bmm(over_channels, x.flatten(2)).view_as(x)
 
     def _matrix(self, n: int, device: torch.device) -> Tensor:
-        name = f'matrix_{n}'
-        if not hasattr(self, name):
+        if (n, device) not in self._matrices:
             with torch.inference_mode(False):  # training may be next to use it
-                self.register_buffer(name, cosine_matrix(n, device), persistent=False)
-        return getattr(self, name).float()
+                self._matrices[n, device] = cosine_matrix(n, device)
+        return self._matrices[n, device]

@@ -24,7 +24,7 @@ class MSGDC(nn.Module):
         stride: s.
         groups: Of the pointwise branch and of the shuffle.
         fuse_groups: Of the mixing convolution.
-        kernel_sizes: Of the depthwise branches.
+        kernel_sizes: Of the depthwise branches, odd.
         fuse: ``'concat'``, or ``'add'``: the branches are added up, the depthwise ones after a pointwise convolution
             where C_in is not C_out.
         shuffle: Whether the concatenated channels are shuffled.
@@ -38,7 +38,7 @@ class MSGDC(nn.Module):
         fuse: The mixing convolution.
 
     Raises:
-        InputError: A width or a number of groups below 1.
+        InputError: A width or a number of groups below 1, or kernels of an even side.
         NameNotFound: An unknown way to fuse.
     """
 
@@ -64,6 +64,8 @@ class MSGDC(nn.Module):
                 'MSGDC needs widths and numbers of groups of at least 1, got in_channels='
                 f'{in_channels}, out_channels={out_channels}, groups={groups}, fuse_groups={fuse_groups}.'
             )
+        if not kernel_sizes or any(k < 1 or k % 2 == 0 for k in kernel_sizes):
+            raise InputError(f'MSGDC needs kernel_sizes that are odd, one at least, got {tuple(kernel_sizes)}.')
         lift = fuse == 'add' and in_channels != out_channels
         width = out_channels if fuse == 'add' else out_channels + len(kernel_sizes) * in_channels
         groups_in = gcd(groups, in_channels, out_channels)

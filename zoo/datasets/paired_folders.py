@@ -73,6 +73,8 @@ class PairedFolders(MultimodalDataset):
             raise InputError(f'PairedFolders: channels is dict(modality=1 or 3, ...), got {channels!r}.')
         self.all_modalities, self.all_channels = tuple(channels), dict(channels)
         super().__init__(modalities, transforms)
+        if not isinstance(folders, Mapping | None):
+            raise InputError(f'PairedFolders: folders is dict(modality=folder, ...), got {folders!r}.')
         for m in folders or {}:
             if m not in channels:
                 raise unknown_name('modality of PairedFolders (in folders)', m, channels)

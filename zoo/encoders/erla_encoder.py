@@ -136,6 +136,8 @@ class ERLAPyramid(nn.Module):
 class AlwaysDropout(nn.Dropout):
     """Dropout in eval mode too."""
 
+    random = True  # results are those of one draw
+
     def forward(self, x: Tensor) -> Tensor:
         """(B, ...) -> (B, ...)."""
         return F.dropout(x, self.p, training=True)

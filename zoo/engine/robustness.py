@@ -243,6 +243,9 @@ class Robustness:
         def slack(r: Mapping[str, Any]) -> float:
             return max(100 / max(r['samples'], 1), 2 * (r['std'] or 0)) + 1e-6
 
+        def blind(r: Mapping[str, Any]) -> bool:
+            return r['name'].startswith('square')
+
         for axis in ('eps', 'steps'):
             groups: dict[tuple, list[dict[str, Any]]] = {}
             for r in rows:
@@ -260,8 +263,8 @@ class Robustness:
                             f'{_where(b)}: {b["score"]:.2f} % at {axis} {step[1]}, {a["score"]:.2f} % at {step[0]}'
                         )
         for r in rows:
-            if r['name'].startswith('square'):
-                same = [o for o in rows if all(o[k] == r[k] for k in ('present', 'attacked', 'eps')) and o is not r]
+            if blind(r):
+                same = [o for o in rows if all(o[k] == r[k] for k in ('present', 'attacked', 'eps')) and not blind(o)]
                 best = min((o['score'] for o in same), default=None)
                 if best is not None and r['score'] < best - slack(r):
                     found.append(
@@ -317,7 +320,7 @@ def attack_checkpoint(
         eps: Strengths.
         steps: Of attacks that have some.
         attacked: What is perturbed.
-        eot: Draws for each gradient; by default 1, of a host that draws at random 1 and 20.
+        eot: Draws for each gradient; by default 1, where the attacked host draws at random 1 and 20.
         draws: Passes in which an attacked batch is scored; by default 1, of a host that draws at random 10.
         bounds: Modality to its range, on the scale of the data; those that are not named have (0, 255) where the data
             are 8-bit integers, else (0, 1). ``''`` stands for all.
@@ -356,9 +359,9 @@ def attack_checkpoint(
     trained = saved.get('meta', {}).get('seed') or 0
     loader = build_dataloader(loader, False, trained, cuda=target.type == 'cuda', num_classes=_classes(host))
     check_dataset(host, loader.dataset.dataset, 'test_dataloader')
-    random = any(p.random for p in host.plugins.values())
+    random = draws_at_random(host)
     draws = draws or (DRAWS if random else 1)
-    eot = eot or ([1, EOT] if random else [1])
+    eot = eot or ([1, EOT] if draws_at_random(crafter) else [1])
     subsets = parse_subsets((cfg.get('test_cfg') or {}).get('subsets', 'all'), host.modalities)
     trials = plan(crafter.modalities if surrogate else host.modalities, subsets, attacks, eps, steps, attacked, eot)
     ranges = ranges_of(host, next(iter(loader)), bounds or {})
@@ -498,6 +501,11 @@ def _cut(value: Any, length: int, size: int) -> Any:
     if isinstance(value, Mapping):
         return {k: _cut(v, length, size) for k, v in value.items()}
     return value[:length] if isinstance(value, (Tensor, list)) and len(value) == size else value
+
+
+def draws_at_random(host: MultimodalHost) -> bool:
+    """Whether a plugin or a layer of the host draws in eval mode too (``random``)."""
+    return any(getattr(m, 'random', False) is True for m in host.modules())
 
 
 def ranges_of(host: MultimodalHost, data: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

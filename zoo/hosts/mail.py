@@ -11,7 +11,7 @@ from zoo.heads import LinearHead
 
 from .exchange_encoding import ExchangeEncoding
 from .label_host import for_each, over
-from .multi_task_host import Logits, MultiTaskHost
+from .multi_task_host import Logits, MultiTaskHost, check_weights
 from .sizes import check_images
 
 
@@ -72,6 +72,8 @@ class MAIL(ExchangeEncoding, MultiTaskHost):
         data_preprocessor: nn.Module | Mapping | None = None,
         encode_on: str = 'present',
     ) -> None:
+        if task_weights is not None:
+            check_weights(task_weights, 'task_weights')
         by_modality = {t: w for t, w in (task_weights or {}).items() if isinstance(w, Mapping)}
         totals = task_weights and {t: sum(w.values()) if t in by_modality else w for t, w in task_weights.items()}
         super().__init__(modalities, num_classes, in_chans, loss, totals, data_preprocessor, encode_on)

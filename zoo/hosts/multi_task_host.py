@@ -133,14 +133,27 @@ class MultiTaskHost(LabelHost):
             yield self.task_weights[task], predictions[task], batch.replace(target=target)
 
 
+def check_weights(given: Any, where: str) -> None:
+    """Refuse what is no mapping of names to numbers of at least 0, or to such mappings.
+
+    Raises:
+        InputError: See above.
+    """
+    if not isinstance(given, Mapping):
+        raise InputError(f'{where} maps names to numbers, got {given!r}.')
+    for name, w in given.items():
+        if isinstance(w, Mapping):
+            check_weights(w, f'{where} of {name}')
+        elif isinstance(w, bool) or not isinstance(w, (int, float)) or not 0 <= w < float('inf'):
+            raise InputError(f'{where} needs a number of at least 0 for {name}, got {w!r}.')
+
+
 def _weights(given: Mapping[str, float] | None, tasks: Mapping[str, int]) -> dict[str, float]:
     if given is None:
         return dict.fromkeys(tasks, 1 / len(tasks))
     for task in given:
         if task not in tasks:
             raise unknown_name('task (in task_weights)', task, tasks)
-    for task in tasks:
-        w = given.get(task)
-        if isinstance(w, bool) or not isinstance(w, (int, float)) or not 0 <= w < float('inf'):
-            raise InputError(f'task_weights needs a number of at least 0 for {task}, got {w!r}.')
-    return {task: float(given[task]) for task in tasks}
+    own = {task: given.get(task) for task in tasks}
+    check_weights(own, 'task_weights')
+    return {task: float(w) for task, w in own.items()}

@@ -17,7 +17,8 @@ class MultiClass(Metric):
     """Accuracy, macro F1 and macro AUC (one class against the rest), in percent; labels below 0 do not count.
 
     F1 is averaged over the classes that occur in labels or predictions, AUC over those that have samples in the labels
-    and samples of other classes beside them. Scores of all samples are kept, on the CPU.
+    and samples of other classes beside them. The probabilities of all samples are kept, where the host runs: to move
+    them batch by batch would wait for the device.
     """
 
     task = 'classification'

@@ -103,6 +103,24 @@ def test_without_steps_nothing_changes(attack, host, batch):
     assert all(torch.equal(x.nan_to_num(), batch.inputs[m].nan_to_num()) for m, x in found.inputs.items())
 
 
+@pytest.mark.parametrize('attack', [FGSM(0.3), MIM(0.3, 3), Square(0.3, 4)])
+def test_no_rounding_leads_out_of_the_range(attack, make_batch):
+    host = linear_host()
+    host.data_preprocessor.normalised = ()
+    clean = torch.rand(64, 1, 3, 4, generator=seeded(3))
+    found = attack(host, host.make_batch({'rgb': clean}, target=torch.arange(64) % 2)).inputs['rgb']
+    assert (found.min(), found.max()) == (0, 1)
+
+
+def test_what_an_attack_finds_is_brought_back_into_the_ball(host, batch):
+    class Careless(PGD):
+        def perturb(self, problem):
+            return problem.zeros() + 3
+
+    found = Careless(EPS)(host, batch, seeded())
+    assert (raw(host, found, 'rgb') - raw(host, batch, 'rgb')).abs().max() <= EPS + 1e-6
+
+
 def test_without_a_generator_the_global_state_moves_on(host, batch):
     attack = PGD(EPS, steps=1)
     first, second = attack(host, batch), attack(host, batch)
@@ -300,6 +318,7 @@ def test_the_version_for_random_hosts_averages_over_twenty_draws():
     assert attack.eot == 20
     assert [a.eot for a in attack.attacks.values()] == [20, 20]
     assert attack.name == 'autoattack-rand'
+    assert AutoAttack(version='rand', eot=1).name == 'apgd-ce+apgd-dlr'
 
 
 # ---- few classes
@@ -317,6 +336,22 @@ def test_the_name_of_the_ensemble_says_what_ran(classes, name, make_host, make_b
     assert attack.name == name
     assert AutoAttack(options={'square': {'queries': 9}}).name == 'apgd-ce+apgd-t+fab-t+square(queries=9)'
     assert AutoAttack(members=['apgd-ce', 'square']).name == 'apgd-ce+square'
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        ({'options': {'square': {'querys': 9}}}, "no argument 'querys'. Did you mean 'queries'"),
+        ({'options': {'apgd-ce': {'eps': 0.5}}}, 'eps is no option of the member apgd-ce'),
+        ({'options': {'apgd-t': {'loss': 'dlr'}}}, 'loss is no option of the member apgd-t'),
+        ({'members': 'fab'}, "named 'fab'. Did you mean 'fab-t'"),
+        ({'eot': 0}, 'eot must be'),
+    ],
+)
+def test_a_wrong_ensemble_is_told(arguments, message):
+    with pytest.raises((InputError, NameNotFound)) as error:
+        ATTACKS.build({'type': 'AutoAttack', **arguments})
+    assert message in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -360,6 +395,8 @@ def test_a_wrong_argument_is_named(case):
 def test_a_step_larger_than_the_ball_is_warned_about():
     with pytest.warns(PluginWarning, match=r'alpha, 0.03922, is larger than eps, 0.01569'):
         PGD(4 / 255, protocol='paper')
+    with pytest.warns(PluginWarning, match=r'alpha of depth, 0.1, is larger than eps, 0.01569'):
+        PGD(4 / 255, alpha={'depth': 0.1})
 
 
 WRONG_INPUTS = {
@@ -367,6 +404,7 @@ WRONG_INPUTS = {
     'range': ({'depth': torch.full((20, 1, 6, 10), 200.0)}, {}, 'depth runs from 200 to 200 .* range 0..1'),
     'label': ({'target': torch.full((20,), 7)}, {}, 'Labels run from 7 to 7, the host has the classes 0..4'),
     'modality': ({}, {'modalities': ['dept']}, "named 'dept'. Did you mean 'depth'"),
+    'modality of alpha': ({}, {'alpha': {'dept': 0.001}}, r"in alpha\) named 'dept'"),
     'modality of eps': ({}, {'eps': {'dept': 0.1}}, r"in eps\) named 'dept'"),
 }
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from registry import NameNotFound
+from registry import InputError, NameNotFound
 from zoo.blocks import ChannelAttention
 
 
@@ -37,3 +37,6 @@ def test_the_sum_over_a_large_map_does_not_overflow_in_half_precision():
 def test_an_unknown_descriptor_is_told():
     with pytest.raises(NameNotFound, match=r"No descriptor named 'max'.*official, paper, separate"):
         ChannelAttention(8, descriptor='max')
+    for reduction in (0, -2):
+        with pytest.raises(InputError, match=f'are at least 1, got 8, {reduction}'):
+            ChannelAttention(8, reduction)

@@ -30,3 +30,10 @@ def test_a_matrix_first_made_in_inference_mode_serves_training():
     x = torch.randn(1, 4, 2, 3, requires_grad=True)
     cosine(x).sum().backward()
     assert x.grad.any()
+
+
+def test_a_pass_gives_the_module_no_buffer():
+    cosine = Cosine()
+    cosine(torch.randn(1, 4, 2, 3))
+    assert not list(cosine.buffers())
+    assert cosine.half()(torch.randn(1, 4, 2, 3).half()).dtype == torch.float32

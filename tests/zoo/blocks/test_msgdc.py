@@ -40,3 +40,6 @@ def test_what_can_not_be_built_is_told():
         MSGDC(8, fuse='sum')
     with pytest.raises(InputError, match=r'at least 1.*in_channels=0'):
         MSGDC(0)
+    for sizes in ((), (3, 4)):
+        with pytest.raises(InputError, match='kernel_sizes that are odd, one at least'):
+            MSGDC(8, kernel_sizes=sizes)

@@ -130,6 +130,7 @@ def test_a_wrong_table_is_named(table, old, new, message):
         (dict(channels=None), InputError, r'channels is dict\(modality=1 or 3, ...\), got None'),
         (dict(channels=dict(ct=2)), InputError, 'channels is dict'),
         (dict(folders=dict(foto='photos')), NameNotFound, "'foto'. Did you mean 'photo'"),
+        (dict(folders='photos'), InputError, "folders is dict\\(modality=folder, ...\\), got 'photos'"),
         (dict(folders={}), InputError, r'no folder .*photo\. docs'),
         (dict(modalities=['mri']), NameNotFound, "No modality of PairedFolders named 'mri'"),
         (dict(split='dev'), NameNotFound, 'dev'),

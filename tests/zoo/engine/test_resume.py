@@ -94,6 +94,24 @@ def test_distillation_and_mined_combinations_go_on_where_they_stood(here, tmp_pa
     assert state['plugins.MAR.counts'].sum() > 0
 
 
+def test_random_filters_noise_and_attacks_go_on_where_they_stood(here, tmp_path, monkeypatch):
+    """With a moving average of the weights, which holds them apart from those that are trained."""
+    attack = dict(type='PGD', eps=0.01, steps=1, bounds=[-10, 10])
+    plugins = [dict(type='RPAN'), dict(type='AdversarialTraining', attack=attack, clean=0.5)]
+    options = (*COMMON, f'plugins={json.dumps(plugins)}', 'model.fusion=EMCAM')
+    average, kill = '{"type":"ModelEMA","gamma":5}', '{"type":"KillHook","at":10}'
+
+    def stop(*_):
+        raise InputError('stopped')
+
+    monkeypatch.setattr(os, 'kill', stop)
+    for run, hooks, code in (('whole', average, 0), ('killed', f'{average},{kill}', 2), ('killed', average, 0)):
+        resume = ('--resume',) * (run == 'killed' and code == 0)
+        done = here('train', CONFIG, '--work-dir', run, *resume, *options, f'custom_hooks=[{hooks}]')
+        assert done[0] == code, done
+    same_run(tmp_path / 'whole', tmp_path / 'killed', [p['type'] for p in plugins])
+
+
 def test_the_number_of_workers_changes_nothing(tool, tmp_path):
     for workers in (0, 2):
         options = f'train_dataloader.num_workers={workers}', f'val_dataloader.num_workers={workers}'

@@ -229,6 +229,13 @@ def test_what_can_not_be_built_is_told():
         build(TASKS, task_weights={'cells': 1, 'skim': 1})
     with pytest.raises(InputError, match='at least 0 for skin, got None'):
         build(TASKS, task_weights={'cells': 1})
+    with pytest.raises(InputError, match=r'task_weights maps names to numbers, got \[1, 2\]'):
+        build(TASKS, task_weights=[1, 2])
+    for wrong in ('x', -1):
+        with pytest.raises(
+            InputError, match=f'task_weights of task needs a number of at least 0 for cells, got {wrong!r}'
+        ):
+            build(task_weights={'task': {'cells': wrong, 'skin': 2}}, per_modality_heads=True)
     with pytest.raises(InputError, match='needs per_modality_heads=True'):
         build(task_weights={'task': {'cells': 1, 'skin': 1}})
     with pytest.raises(InputError, match='task_weights of task names no value for skin'):
