@@ -67,7 +67,7 @@ class RPAN(Plugin):
     random = True
     min_modalities = 1
     looks = frozenset({'on_inputs'})
-    drawn = ('kernels',)
+    random_buffers = ('kernels',)
 
     def __init__(
         self,

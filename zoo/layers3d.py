@@ -6,7 +6,6 @@ faster: a convolution by a quarter, a step of stride two and an interpolation by
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -14,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+
+from .precision import autocast, autocasts
 
 SLOPE = 0.2  # of all leaky ReLUs
 EPS = 1e-5  # of all instance norms
@@ -56,25 +57,6 @@ def _prepare(*maps: Tensor, double: bool, pad: int, mode: str) -> Tensor:
     if double:
         x = F.interpolate(x, scale_factor=2, mode='trilinear', align_corners=True)
     return F.pad(x, [pad] * 6, mode)
-
-
-def autocast(*tensors: Tensor) -> list[Tensor]:
-    """The tensors in the type that autocast gives matrix products, if it is on."""
-    kind = tensors[0].device.type
-    if not autocasts(kind):
-        return list(tensors)
-    dtype = torch.get_autocast_dtype(kind)
-    return [x if x.dtype == torch.float64 else x.to(dtype) for x in tensors]  # as torch's own autocast
-
-
-def autocasts(device: str) -> bool:
-    """Whether autocast is on for this type of device; some, as 'meta', do not know it."""
-    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
-
-
-def without_autocast(device: str) -> AbstractContextManager:
-    """A context in which types are as the tensors have them."""
-    return torch.autocast(device, enabled=False) if autocasts(device) else nullcontext()
 
 
 class _PreparedConv(torch.autograd.Function):
@@ -137,7 +119,7 @@ def _halves(x: Tensor, weight: Tensor, stride: int) -> tuple[slice, slice] | Non
 def pointwise(maps: Sequence[Tensor], weights: Sequence[Tensor], bias: Tensor) -> Tensor:
     """A 1x1x1 convolution of concatenated maps (B, C_i, ...), whose weights are (O, C_i, 1, 1, 1): the sum of one for
     each, without the concatenation."""
-    if len(maps) > 1 and autocasts(bias.device.type):
+    if len(maps) > 1 and autocasts(bias.device):
         return F.conv3d(torch.cat(list(maps), 1), torch.cat(list(weights), 1), bias)  # one sum, rounded once
     if not all(x.is_contiguous(memory_format=torch.channels_last_3d) for x in maps):
         first, *others = (F.conv3d(x, w, b) for x, w, b in zip(maps, weights, [bias, *[None] * (len(maps) - 1)]))

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from registry import InputError, unknown_name
 
-from .precision import full_precision
+from ..precision import full_precision
 from .site import Site
 
 DESCRIPTORS = ('paper', 'official', 'separate')

@@ -17,9 +17,9 @@ class WarmupEMA(BaseAveragedModel):
     """An exponential moving average that follows closely at first: the weight of the newest parameters after step t,
     from 1, is ``momentum + (1 - momentum) * exp(-t / gamma)`` (ultralytics' and YOLOX's schedule).
 
-    Buffers of floating point numbers are averaged too, others copied; so are those that a module names in ``drawn``:
-    random weights, whose mean is no draw. All parameters go through one kernel, and nothing waits for the device after
-    the first step.
+    Buffers of floating point numbers are averaged too, others copied; so are those that a module names in
+    ``random_buffers``: random weights, whose mean is no draw. All parameters go through one kernel, and nothing waits
+    for the device after the first step.
 
     Args:
         model: Whose parameters.
@@ -44,7 +44,7 @@ class WarmupEMA(BaseAveragedModel):
         self.steps += 1
         weight = self.momentum + (1 - self.momentum) * math.exp(-self._count / self.gamma)
         old, new = _tensors(self.module), _tensors(model)  # the state dict of a module need not be the tensors it uses
-        drawn = {f'{name}.{b}' for name, module in model.named_modules() for b in getattr(module, 'drawn', ())}
+        drawn = {f'{name}.{b}' for name, module in model.named_modules() for b in getattr(module, 'random_buffers', ())}
         averaged = [k for k, v in old.items() if v.is_floating_point() and k not in drawn]
         torch._foreach_lerp_([old[k] for k in averaged], [new[k] for k in averaged], weight)
         for k in old.keys() - averaged:

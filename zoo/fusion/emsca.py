@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from registry import FUSIONS, unknown_name
 
 from ..blocks import MSGDC, Site
+from ..precision import widened
 from .attention_maps import accumulate, enlarged, present_columns, rescaled
 from .exchange import Exchange
 
@@ -90,8 +91,8 @@ class EMSCA(Exchange):
         partners = self._partners(list(base.values()), columns)
         total = None
         for (m, x), partner, here in zip(base.items(), partners, columns):
-            term = enlarged(torch.add, x + partner, self._compress(m, x)).float()
-            total = accumulate(total, self.sites[m](self.modulation[m].float()[:, None, None] * term), here)
+            term = widened(enlarged(torch.add, x + partner, self._compress(m, x)))
+            total = accumulate(total, self.sites[m](widened(self.modulation[m])[:, None, None] * term), here)
         if self.rescale:
             total = rescaled(total, mask)
         return total.sigmoid() if self.spatial_sigmoid else total

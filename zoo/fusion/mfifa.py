@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from registry import FUSIONS, unknown_name
 
 from ..blocks import Cosine, Site
-from ..blocks.precision import full_precision
+from ..precision import full_precision, widened
 from .attention_maps import accumulate, present_columns, rescaled
 from .exchange import Exchange
 
@@ -79,7 +80,7 @@ class MFIFA(Exchange):
         total = None
         with full_precision(mask.device):
             for (m, x), here in zip(features.items(), present_columns(mask)):
-                x = x.float() if self.transform is None else self.transform(x)
+                x = widened(x) if self.transform is None else self.transform(x)
                 slope, offset = self._line(m, x)
                 total = accumulate(total, self.sites[m]((slope * x).add_(offset)), here)
             if self.rescale:
@@ -92,7 +93,8 @@ class MFIFA(Exchange):
         """The modulated sum of frequencies as a line in a transformed map: slope (C, 1, 1), offset (B, C, 1, 1)."""
         pooled = torch.stack([x.amin((2, 3)), x.mean((2, 3)), x.amax((2, 3))])  # (3, B, C)
         if modality in self.gates:
-            pooled = self.gates[modality](pooled).sigmoid()
+            weight, bias = (p.to(pooled.dtype) for p in self.gates[modality].parameters())
+            pooled = F.linear(pooled, weight, bias).sigmoid()
         lowest, mean, highest = pooled
         alpha, phi, gamma = self.modulation[modality]
         low, high = alpha - gamma, phi + gamma  # what L and H count, the mean frequencies being H - L

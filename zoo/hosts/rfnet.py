@@ -18,10 +18,9 @@ from zoo.layers3d import (
     NormAct,
     PostNorm,
     UpStep,
-    autocast,
     post_norm,
-    without_autocast,
 )
+from zoo.precision import autocast, full_precision, widened
 
 from .label_host import encoder_parameters
 from .presets import presets
@@ -250,9 +249,8 @@ class RegionFusion(nn.Module):
         ys = [x.movedim(1, -1).flatten(1, -2) for x in maps]  # (B, V, C)
         p = probabilities.flatten(2)  # (B, R, V)
         q = p.mean(2) + 1e-7
-        wide = torch.promote_types(p.dtype, torch.float32)
-        with without_autocast(p.device.type):  # sums over all voxels, more than float16 can hold
-            means = torch.stack([p.to(wide) @ y.to(wide) for y in ys], 2) / (p.shape[2] * q[..., None, None])
+        with full_precision(p.device):  # sums over all voxels, more than float16 can hold
+            means = torch.stack([widened(p) @ widened(y) for y in ys], 2) / (p.shape[2] * q[..., None, None])
         weights = self.weigh(means.to(q.dtype), q)  # (B, R, M), from (B, R, M, C)
         rows = layer.weight.flatten(1).unflatten(1, (p.shape[1], -1)).permute(1, 2, 0)  # (R, C, C)
         weights, rows, bias, p, *ys = autocast(weights, rows, layer.bias, p, *ys)
