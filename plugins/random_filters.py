@@ -8,7 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-CONVOLUTIONS = {nn.Conv2d: F.conv2d, nn.Conv3d: F.conv3d}
+from zoo.layers3d import Conv3d
+
+CONVOLUTIONS = {nn.Conv2d: F.conv2d, nn.Conv3d: F.conv3d, Conv3d: F.conv3d}
 
 
 class RandomFilters(nn.Module):

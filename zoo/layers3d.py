@@ -20,10 +20,8 @@ SLOPE = 0.2  # of all leaky ReLUs
 EPS = 1e-5  # of all instance norms
 
 
-class Conv3d(nn.Conv3d):
-    """A 3-D convolution of one map or of several, concatenated, that keeps the size, or halves it, with He's
-    initialisation (normal, fan in). Of its input it keeps what it was given, neither the padded nor the concatenated
-    nor the interpolated form.
+def conv3d(in_channels: int, out_channels: int, size: int, stride: int = 1, padding: str = 'reflect') -> 'Conv3d':
+    """A 3-D convolution that keeps the size, or halves it, with He's initialisation (normal, fan in).
 
     Args:
         in_channels: Of all maps together.
@@ -32,12 +30,14 @@ class Conv3d(nn.Conv3d):
         stride: 1 or 2.
         padding: ``'reflect'`` or ``'zeros'``.
     """
+    conv = Conv3d(in_channels, out_channels, size, stride, size // 2, padding_mode=padding)
+    nn.init.kaiming_normal_(conv.weight)
+    return conv
 
-    def __init__(
-        self, in_channels: int, out_channels: int, size: int, stride: int = 1, padding: str = 'reflect'
-    ) -> None:
-        super().__init__(in_channels, out_channels, size, stride, size // 2, padding_mode=padding)
-        nn.init.kaiming_normal_(self.weight)
+
+class Conv3d(nn.Conv3d):
+    """A 3-D convolution of one map or of several, concatenated, with ``conv3d``'s choice of arguments. Of its input it
+    keeps what it was given, neither the padded nor the concatenated nor the interpolated form."""
 
     def forward(self, *maps: Tensor, double: bool = False) -> Tensor:
         """Maps (B, C_i, D, H, W) -> (B, out_channels, ...); of twice their size where ``double`` is set."""
@@ -212,12 +212,12 @@ class PreNorm(nn.Sequential):
 
 def post_norm(in_channels: int, out_channels: int, size: int, stride: int = 1, padding: str = 'reflect') -> PostNorm:
     """A `PostNorm` of one convolution."""
-    return PostNorm(Conv3d(in_channels, out_channels, size, stride, padding), NormAct())
+    return PostNorm(conv3d(in_channels, out_channels, size, stride, padding), NormAct())
 
 
 def pre_norm(in_channels: int, out_channels: int, size: int, stride: int = 1, padding: str = 'reflect') -> PreNorm:
     """A `PreNorm` of one convolution."""
-    return PreNorm(NormAct(), Conv3d(in_channels, out_channels, size, stride, padding))
+    return PreNorm(NormAct(), conv3d(in_channels, out_channels, size, stride, padding))
 
 
 Block = Callable[..., nn.Module]
@@ -244,7 +244,7 @@ class Encoder3D(nn.Module):
         before = in_chans
         for i, width in enumerate(widths):
             if i == 0 and block is pre_norm:
-                self.first.append(Conv3d(before, width, 3, padding=padding))
+                self.first.append(conv3d(before, width, 3, padding=padding))
             else:
                 self.first.append(block(before, width, 3, 2 if i else 1, padding))
             self.pairs.append(nn.Sequential(*(block(width, width, 3, padding=padding) for _ in range(2))))
@@ -297,7 +297,7 @@ class Decoder3D(nn.Module):
     def __init__(self, widths: Sequence[int], num_classes: int, block: Block, padding: str = 'reflect') -> None:
         super().__init__()
         self.steps = nn.ModuleList(UpStep(width, block, padding) for width in widths[:-1])
-        self.classify = Conv3d(widths[0], num_classes, 1)
+        self.classify = conv3d(widths[0], num_classes, 1)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Maps (B, C_i, ...), finest first -> (B, K, D, H, W)."""
@@ -319,7 +319,7 @@ class NamedConv3d(nn.Module):
 
     def __init__(self, modalities: Sequence[str], in_channels: int, out_channels: int) -> None:
         super().__init__()
-        whole = Conv3d(len(modalities) * in_channels, out_channels, 1)
+        whole = conv3d(len(modalities) * in_channels, out_channels, 1)
         self.modalities = tuple(modalities)
         self.bias = whole.bias
         slices = whole.weight.detach().chunk(len(modalities), 1)

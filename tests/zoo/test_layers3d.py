@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from zoo.layers3d import Conv3d, Decoder3D, Encoder3D, UpStep, post_norm, pre_norm
+from zoo.layers3d import Decoder3D, Encoder3D, UpStep, conv3d, post_norm, pre_norm
 
 
 def convolve(conv, x):
@@ -65,7 +65,7 @@ def test_a_step_up_doubles_the_size():
 
 def test_convolutions_start_as_he_proposes():
     torch.manual_seed(0)
-    assert Conv3d(64, 128, 3).weight.std().item() == pytest.approx((2 / (64 * 27)) ** 0.5, rel=0.01)
+    assert conv3d(64, 128, 3).weight.std().item() == pytest.approx((2 / (64 * 27)) ** 0.5, rel=0.01)
 
 
 def test_zeros_instead_of_reflection():
@@ -90,7 +90,7 @@ def test_gradients_are_those_of_finite_differences(block, layout):
 @pytest.mark.parametrize('shape', [(1, 2, 8, 6, 4), (1, 1, 8, 6, 4), (1, 2, 5, 6, 4), (2, 2, 4, 6, 4)])
 @pytest.mark.parametrize(('stride', 'padding'), [(1, 'reflect'), (2, 'reflect'), (1, 'zeros'), (2, 'zeros')])
 def test_a_convolution_is_that_of_torch_forward_and_backward_also_where_it_is_taken_in_halves(shape, stride, padding):
-    ours = Conv3d(shape[1], 4, 3, stride, padding).double()
+    ours = conv3d(shape[1], 4, 3, stride, padding).double()
     x = torch.randn(shape, dtype=torch.float64).contiguous(memory_format=torch.channels_last_3d).requires_grad_()
     pads = F.pad(x, [1] * 6, 'reflect' if padding == 'reflect' else 'constant')
     expected = F.conv3d(pads, ours.weight, ours.bias, stride)
@@ -104,7 +104,7 @@ def test_a_convolution_is_that_of_torch_forward_and_backward_also_where_it_is_ta
 @pytest.mark.parametrize('layout', LAYOUTS)
 @pytest.mark.parametrize('size', [1, 3])
 def test_several_maps_are_taken_as_their_concatenation(size, layout):
-    conv = Conv3d(5, 4, size)
+    conv = conv3d(5, 4, size)
     a, b = (torch.randn(2, c, 4, 6, 4).contiguous(memory_format=layout) for c in (2, 3))
     torch.testing.assert_close(conv(a, b), conv(torch.cat((a, b), 1)), rtol=1e-5, atol=1e-5)
 
@@ -113,7 +113,7 @@ def test_several_maps_are_taken_as_their_concatenation(size, layout):
 @pytest.mark.parametrize('size', [1, 3])
 @pytest.mark.parametrize('channels', [(4,), (2, 2)])
 def test_convolutions_under_autocast_give_its_type_as_those_of_torch_do(channels, size, layout):
-    conv = Conv3d(4, 4, size)
+    conv = conv3d(4, 4, size)
     maps = [torch.randn(2, c, 4, 6, 4).contiguous(memory_format=layout) for c in channels]
     with torch.autocast('cpu', torch.bfloat16):
         found = conv(*maps)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from registry import HOSTS, InputError, unknown_name
 from zoo.batch import Batch, Features
 from zoo.fusion.fusion import readable
-from zoo.layers3d import Conv3d, Decoder3D, NamedConv3d, NormAct, PreNorm, UpStep, pre_norm
+from zoo.layers3d import Decoder3D, NamedConv3d, NormAct, PreNorm, UpStep, conv3d, pre_norm
 
 from .label_host import encoder_parameters
 from .presets import presets
@@ -211,7 +211,7 @@ class TokenEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.levels = levels
-        self.project = Conv3d(width, dim, 1)
+        self.project = conv3d(width, dim, 1)
         self.positions = nn.Parameter(torch.zeros(1, dim, *grid))
         self.layers = nn.ModuleList(TransformerLayer(dim, heads, mlp, dropout) for _ in range(depth))
 
@@ -362,8 +362,8 @@ class ConcatDecoder(nn.Module):
             for w in widths
         )
         self.steps = nn.ModuleList(UpStep(w, pre_norm, padding) for w in widths[:-1])
-        self.sides = nn.ModuleList(Conv3d(w, num_classes, 1) for w in widths[1:])
-        self.classify = Conv3d(widths[0], num_classes, 1)
+        self.sides = nn.ModuleList(conv3d(w, num_classes, 1) for w in widths[1:])
+        self.classify = conv3d(widths[0], num_classes, 1)
 
     def forward(self, levels: Sequence[Sequence[Tensor]]) -> tuple[Tensor, list[Tensor]]:
         """Levels, finest first, of M maps (B, C_i, ...), zero where absent -> the fused map (B, C_0, ...) of the finest

@@ -12,12 +12,12 @@ from registry import HOSTS, InputError
 from zoo.batch import Batch, Features
 from zoo.layers3d import (
     SLOPE,
-    Conv3d,
     Decoder3D,
     NamedConv3d,
     NormAct,
     PostNorm,
     UpStep,
+    conv3d,
     post_norm,
 )
 from zoo.precision import autocast, full_precision, widened
@@ -165,7 +165,7 @@ class RegionDecoder(nn.Module):
         )
         self.fusions = nn.ModuleList(RegionFusion(modalities, w, num_classes, hidden, padding) for w in widths)
         self.steps = nn.ModuleList(UpStep(w, post_norm, padding) for w in widths[:-1])
-        self.classify = Conv3d(widths[0], num_classes, 1)
+        self.classify = conv3d(widths[0], num_classes, 1)
 
     def forward(self, levels: Sequence[Sequence[Tensor]]) -> tuple[Tensor, list[Tensor]]:
         """Levels, finest first, of M maps (B, C_i, ...), zero where absent -> the fused map (B, C_0, ...) of the finest
@@ -198,7 +198,7 @@ class RegionMap(nn.Module):
         self.squeeze = PostNorm(NamedConv3d(modalities, width, quarter), NormAct())
         self.body = nn.Sequential(post_norm(quarter, quarter, 3, padding=padding), post_norm(quarter, width, 1))
         self.head = nn.Sequential(
-            post_norm(2 * width if below else width, HEAD_WIDTH, 1), Conv3d(HEAD_WIDTH, num_classes, 1)
+            post_norm(2 * width if below else width, HEAD_WIDTH, 1), conv3d(HEAD_WIDTH, num_classes, 1)
         )
 
     def forward(self, maps: Sequence[Tensor], up: Tensor | None) -> Tensor:
@@ -326,8 +326,8 @@ class RegionWeights(nn.Module):
         super().__init__()
         self.modalities = tuple(modalities)
         count = len(self.modalities)
-        first = [Conv3d(count * width + 1, hidden, 1) for _ in range(num_classes)]
-        second = [Conv3d(hidden, count, 1) for _ in range(num_classes)]
+        first = [conv3d(count * width + 1, hidden, 1) for _ in range(num_classes)]
+        second = [conv3d(hidden, count, 1) for _ in range(num_classes)]
         ins = torch.stack([c.weight.detach().flatten(1) for c in first])  # (R, hidden, M * C + 1)
         outs = torch.stack([c.weight.detach().flatten(1) for c in second])  # (R, M, hidden)
         biases = torch.stack([c.bias.detach() for c in second])  # (R, M)
