@@ -282,8 +282,9 @@ def write_results(grids: Iterable[Grid], path: Path) -> None:
         'Mean and 95 % interval (Student) over seeds, in percent. *complete*: all modalities; *worst subset* and',
         '*average* over all non-empty subsets; *PCR*: the performance collapse rate, averaged over the incomplete',
         'subsets; read it beside the complete score: it falls when that falls. The epoch is chosen by the complete',
-        'score on the validation data, never on the test data, and evaluation drops no sample. DigitScenes is a test',
-        'bench: nothing here stands for a published benchmark. Raw results: the folders of `results/`.',
+        'score on the validation data, never on the test data, and evaluation drops no sample. DigitScenes and',
+        'BrainPhantoms are test benches: nothing here stands for a published benchmark. Raw results: the folders of',
+        '`results/`.',
         '',
     ]
     for grid in grids:
