@@ -100,12 +100,13 @@ class MAR(Plugin):
         super().__init__(name)
         if not 0 <= beta < math.inf:
             raise InputError(f'beta must be finite and not negative, got {beta!r}.')
-        if start_epoch < 0:
-            raise InputError(f'start_epoch must be at least 0, got {start_epoch!r}.')
-        if weak is None and not (len(mine) == 2 and 0 <= mine[0] < mine[1] <= start_epoch):
+        if not isinstance(start_epoch, int) or start_epoch < 0:
+            raise InputError(f'start_epoch must be an integer of at least 0, got {start_epoch!r}.')
+        pair = isinstance(mine, Sequence) and len(mine) == 2 and all(isinstance(e, int) for e in mine)
+        if not pair or (weak is None and not 0 <= mine[0] < mine[1] <= start_epoch):
             raise InputError(
                 f'mine must be two epochs (first, last), 0 <= first < last <= start_epoch = {start_epoch}, '
-                f'got {tuple(mine)}.'
+                f'got {mine!r}.'
             )
         if candidates not in CANDIDATES:
             raise unknown_name('set of candidates', candidates, CANDIDATES)

@@ -160,7 +160,9 @@ def test_on_any_host_the_loss_is_that_of_its_prediction():
     ('arguments', 'error', 'message'),
     [
         ({'beta': -1.0}, InputError, 'beta must be'),
-        ({'start_epoch': -1, 'weak': ['rgb']}, InputError, 'start_epoch must be at least 0'),
+        ({'start_epoch': -1, 'weak': ['rgb']}, InputError, 'start_epoch must be an integer of at least 0'),
+        ({'start_epoch': '5'}, InputError, "start_epoch must be an integer of at least 0, got '5'"),
+        ({'mine': 3}, InputError, 'mine must be two epochs .* got 3'),
         ({'mine': (1, 6)}, InputError, r'mine must be two epochs .* <= start_epoch = 5, got \(1, 6\)'),
         ({'mine': (2, 2)}, InputError, 'mine must be two epochs'),
         ({'candidates': 'propper'}, NameNotFound, "Did you mean 'proper'"),

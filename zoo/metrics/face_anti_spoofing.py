@@ -42,6 +42,7 @@ class FaceAntiSpoofing(Metric):
             raise InputError(f'fpr must be in [0, 1), got {fpr!r}.')
         self.real, self.fpr = real, fpr
         self.register_buffer('confusion', torch.zeros(2, 2, dtype=torch.float64), persistent=False)  # true, predicted
+        self.register_buffer('wrong', torch.zeros((), dtype=torch.int64), persistent=False)  # labels of no class
         self.scores: list[Tensor] = []  # of each batch (2, B): the lead of the real class, and whether it is right
 
     def update(self, outputs: Outputs, batch: Batch) -> None:
@@ -53,14 +54,21 @@ class FaceAntiSpoofing(Metric):
         logits = outputs.prediction
         if logits.ndim != 2 or logits.shape[1] != 2:
             raise InputError(f'FaceAntiSpoofing takes logits (B, 2), of attack and real, got {tuple(logits.shape)}.')
-        pair = torch.stack([batch.target, logits.argmax(1)])
-        codes = pair[0] * 2 + pair[1]
+        valid = (batch.target == 0) | (batch.target == 1)
+        self.wrong += (~valid).sum()
+        codes = batch.target.where(valid, 0) * 2 + logits.argmax(1)
         self.confusion.view(-1).index_add_(0, codes, self.confusion.new_ones(()).expand(len(codes)))
         lead = logits[:, self.real] - logits[:, 1 - self.real]
         self.scores.append(torch.stack([lead.double(), (batch.target == self.real).double()]))
 
     def compute(self) -> dict[str, Tensor]:
-        """Percentages by name; NaN where no sample counts."""
+        """Percentages by name; NaN where no sample counts.
+
+        Raises:
+            InputError: There were labels other than 0 and 1.
+        """
+        if wrong := int(all_reduce_sum(self.wrong.clone())):
+            raise InputError(f'{wrong} samples have labels that are neither 0 nor 1: FaceAntiSpoofing has two classes.')
         confusion = all_reduce_sum(self.confusion.clone())
         attack, real = confusion[1 - self.real], confusion[self.real]
         apcer, bpcer = attack[self.real] / attack.sum(), real[1 - self.real] / real.sum()

@@ -72,6 +72,11 @@ def test_values_outside_their_range_are_refused(arguments):
         FaceAntiSpoofing(**arguments)
 
 
+def test_labels_of_no_class_are_refused():
+    with pytest.raises(InputError, match='1 samples have labels that are neither 0 nor 1'):
+        score(torch.zeros(3, 2), torch.tensor([0, 2, 1]))
+
+
 def test_other_tasks_than_two_classes_are_refused():
     with pytest.raises(InputError, match=r'logits \(B, 2\), of attack and real, got \(2, 3\)'):
         score(torch.zeros(2, 3), torch.zeros(2, dtype=torch.long))

@@ -140,8 +140,8 @@ class VolumeFlip(VolumeGeometry):
         InputError: A probability or an axis out of range.
     """
 
-    def __init__(self, p: float = 0.5, axes: Sequence[int] = (0, 1, 2)) -> None:
-        self.p, self.axes = probability('VolumeFlip', p), tuple(axes)
+    def __init__(self, p: float = 0.5, axes: int | Sequence[int] = (0, 1, 2)) -> None:
+        self.p, self.axes = probability('VolumeFlip', p), (axes,) if isinstance(axes, int) else tuple(axes)
         if not set(self.axes) <= {0, 1, 2} or len(set(self.axes)) < len(self.axes):
             raise InputError(f'The axes of VolumeFlip are 0 (D), 1 (H) and 2 (W), each once, got {axes!r}.')
 

@@ -79,6 +79,12 @@ def test_a_smaller_volume_is_padded_on_both_sides():
     assert (mask[outside] == IGNORE).all()
 
 
+def test_one_axis_may_be_given_as_a_number():
+    sample = numbered()
+    moved = VolumeFlip(p=1.0, axes=1)(numbered())['inputs']['flair']
+    assert torch.equal(moved, sample['inputs']['flair'].flip(2))
+
+
 def test_a_smaller_volume_is_refused_with_its_file():
     data = BrainPhantoms(split='test', size=16, count=1, transforms=[dict(type='VolumeCrop', size=(8, 24, 8))])
     with pytest.raises(InputError, match=r'^BrainPhantoms\[0\]: .*16x16x16 .* than the crop of 8x24x8: .*pad=True'):
