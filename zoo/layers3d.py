@@ -2,7 +2,7 @@
 
 Volumes are what fills a memory, so the functions here keep one tensor for the backward pass where torch's modules keep
 three, and on a CPU they work on volumes whose channels lie side by side (``torch.channels_last_3d``), where torch is
-faster: a convolution by a quarter, a step of stride two and an interpolation by more than half.
+faster: most convolutions by about a quarter, an interpolation by more than half.
 """
 
 from collections.abc import Callable, Sequence

@@ -138,7 +138,7 @@ class FAB(Attack):
         clean = d = problem.zeros()
         found, nearest = problem.zeros(), torch.full((len(problem),), torch.inf, device=d.device)
         for _ in range(self.steps):
-            ahead, _, normal = problem.look(d, lead)
+            ahead, _, normal = problem.look(d, lead, count=False)
             offset = (normal.double() * d.double()).sum(1) - ahead
             both = project_onto_plane(
                 torch.cat([d, clean]),

@@ -94,7 +94,7 @@ class PGD(Attack):
 
     def direction(self, problem: Problem, d: Tensor) -> Tensor:
         """Whose sign is followed at ``d``."""
-        return problem.look(d, LOSSES[self.loss]).gradient
+        return problem.look(d, LOSSES[self.loss], count=False).gradient
 
     def _alpha(self, modality: str, eps: float) -> float:
         own = self.alpha.get(modality) if isinstance(self.alpha, dict) else self.alpha

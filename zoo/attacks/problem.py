@@ -18,7 +18,7 @@ class Look(NamedTuple):
     """What one perturbation does."""
 
     loss: Tensor  # (B,), or () of a host without losses of single samples
-    hits: Tensor  # (B,), see `zoo.attacks.scores.hits`
+    hits: Tensor | None  # (B,), see `zoo.attacks.scores.hits`; None where they were not counted
     gradient: Tensor | None  # (B, D) of the sum of the losses
 
 
@@ -141,19 +141,20 @@ class Problem:
         batch = self.apply(d)
         return self.host.run(batch), batch
 
-    def look(self, d: Tensor, loss: Loss, gradient: bool = True) -> Look:
-        """Losses, hits and gradient at a perturbation, averaged over the draws of a random host."""
+    def look(self, d: Tensor, loss: Loss, gradient: bool = True, count: bool = True) -> Look:
+        """Losses, hits (None unless they are to be counted) and gradient at a perturbation, averaged over the draws of
+        a random host."""
         with ExitStack() as stack:
             if self.draws > 1:
                 for plugin in self.host.plugins.values():
                     stack.enter_context(plugin.fresh_draws())
-            looks = [self._look(d, loss, gradient) for _ in range(self.draws)]
+            looks = [self._look(d, loss, gradient, count) for _ in range(self.draws)]
         if self.draws == 1:
             return looks[0]
         values = zip(*looks)
         return Look(*(None if v[0] is None else sum(v) / self.draws for v in values))
 
-    def _look(self, d: Tensor, loss: Loss, gradient: bool) -> Look:
+    def _look(self, d: Tensor, loss: Loss, gradient: bool, count: bool) -> Look:
         with torch.set_grad_enabled(gradient):
             d = d.detach().requires_grad_(gradient)
             outputs, batch = self.run(d)
@@ -162,7 +163,7 @@ class Problem:
         if gradient:
             (slope,) = torch.autograd.grad(losses.sum(), d, materialize_grads=True)
         with torch.no_grad():
-            return Look(losses.detach(), hits(self.host, outputs, batch), slope)
+            return Look(losses.detach(), hits(self.host, outputs, batch) if count else None, slope)
 
     def hits(self, d: Tensor) -> Tensor:
         """`Look.hits` alone, (B,)."""

@@ -380,6 +380,7 @@ def attack_checkpoint(
         else {'checkpoint': Path(surrogate[1]).name, 'weights': weights_digest(crafter)},
         'data': json.loads(plain_config(cfg))['test_dataloader']['dataset'],
         'samples': count,
+        'batch_size': loader.batch_size,
         'bounds': {m: list(b) if b else None for m, b in ranges.items()},
         'draws': draws,
         'random': random,
