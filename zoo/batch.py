@@ -121,11 +121,16 @@ class Features(dict):
         size: (H, W, ...) of the input of the host's first modality.
         present: (B, M) bool on the CPU: whose features these are, the others' are zero; None where nobody said.
         encoded: The features before plugins acted on them; None where none did.
+        tapped: What `MultimodalHost.tap` was asked to note in this pass.
     """
 
     size: tuple[int, ...] = ()
     present: Tensor | None = None
     encoded: 'Features | None' = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.tapped: dict[str, Tensor] = {}
 
     @classmethod
     def of(cls, features: Mapping[str, Any], size: Sequence[int], present: Tensor | None = None) -> 'Features':

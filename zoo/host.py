@@ -15,6 +15,7 @@ from registry import InputError, check_arguments, unknown_name
 from .batch import Batch, Features, Outputs, map_target
 from .preprocessor import MultimodalPreprocessor
 from .rows import Rows, untouched_statistics
+from .taps import Taps
 
 ENCODE_ON = ('present', 'all', 'dense')
 
@@ -73,6 +74,8 @@ class MultimodalHost(BaseModel):
         self.encode_on = encode_on
         self.plugins = nn.ModuleDict()
         self.clock = Clock()
+        self.taps = Taps()
+        self._tapped: set[str] = set()
         self._aside = False
 
     # ---- what a host defines
@@ -189,7 +192,21 @@ class MultimodalHost(BaseModel):
     def run_features(self, features: Mapping[str, Any], present: Tensor) -> Outputs:
         """Fuse and decode features that are already computed, with ``present`` (B, M) instead of their own."""
         features = Features.of(features, ())
-        return self.decode(self.fuse(features, present.to(self.device, non_blocking=True)), features)
+        outputs = self.decode(self.fuse(features, present.to(self.device, non_blocking=True)), features)
+        return self.noted(outputs, features)
+
+    def noted(self, outputs: Outputs, features: Features | None = None) -> Outputs:
+        """The outputs with what taps have noted; a host that defines its own `run` returns these.
+
+        Args:
+            outputs: Their features may be others than those that were encoded.
+            features: Those.
+        """
+        if self._tapped:
+            before = features.tapped if features is not None else {}
+            outputs = outputs._replace(features=Features.of(outputs.features, ()))
+            outputs.features.tapped = {**before, **self.taps.collect()}
+        return outputs
 
     def run_subsets(self, batch: Batch, masks: Tensor, features: Features | None = None) -> Iterator[Outputs | None]:
         """One `Outputs` for each mask, over the rows that keep a modality under it; None where no row does.
@@ -233,9 +250,13 @@ class MultimodalHost(BaseModel):
         if self.encode_on == 'dense' or torch.compiler.is_compiling():
             present = rows.to(x.device, non_blocking=True) if present is None else present
             keep = _masker(present)
-            return tree_map_only(Tensor, keep, module(keep(x)))
+            y = tree_map_only(Tensor, keep, module(keep(x)))
+            self.taps.restore(keep)
+            return y
         chosen = Rows(rows, x.device)
-        return chosen.put(chosen.run(module, chosen.take(x)))
+        y = chosen.put(chosen.run(module, chosen.take(x)))
+        self.taps.restore(chosen.put)
+        return y
 
     def encode_modality(self, module: nn.Module, batch: Batch, modality: str) -> Any:
         """`encode_rows` on the rows that ``encode_on`` names."""
@@ -244,6 +265,20 @@ class MultimodalHost(BaseModel):
             return self.encode_rows(module, batch.inputs[modality], batch.available[:, column])
         rows = batch.present[:, column]
         return self.encode_rows(module, batch.inputs[modality], rows, batch.mask[:, column])
+
+    def tap(self, key: str, module: nn.Module, output: bool = False) -> None:
+        """Note what a module of the host is given, or gives, in every pass: in ``features.tapped[key]``, (B, ...), zero
+        in rows that an encoder did not see.
+
+        Args:
+            key: Two plugins that ask for the same module may use the same.
+            module: It is called once in a pass; of several calls the last one counts.
+            output: Note its output (of a list the last) instead of its first argument, which is copied, since
+                activations work in place.
+        """
+        if key not in self._tapped:
+            self._tapped.add(key)
+            self.taps.add(key, module, output)
 
     # ---- plugins
 
@@ -396,12 +431,14 @@ class MultimodalHost(BaseModel):
             given = Features.of(dict(features), encoded.size, encoded.present)
             features = Features.of(plugin.on_features(self, batch, given), encoded.size, encoded.present)
         if features is not encoded:
-            features.encoded = encoded
+            features.encoded, features.tapped = encoded, encoded.tapped
         return features
 
     def _encoded(self, batch: Batch) -> Features:
         encoded = batch.available if self.encode_on == 'all' else batch.present
-        return Features.of(self.encode(batch), self._size(batch), encoded)
+        features = Features.of(self.encode(batch), self._size(batch), encoded)
+        features.tapped = self.taps.collect()
+        return features
 
     def _size(self, batch: Batch) -> tuple[int, ...]:
         return tuple(batch.inputs[self.modalities[0]].shape[2:])

@@ -94,8 +94,8 @@ def load(path: str | Path, trust: bool = False) -> dict[str, Any]:
 
 
 def load_weights(host: nn.Module, checkpoint: Mapping[str, Any], source: str | Path) -> None:
-    """Load a host's weights strictly; only the state of plugins that are not attached is dropped, and a plugin that
-    changes the architecture begins anew where the checkpoint knows nothing of it.
+    """Load a host's weights strictly; only the state of plugins that are not attached is dropped, and a plugin of which
+    the checkpoint knows nothing stays as it is.
 
     Raises:
         InputError: The checkpoint is of another model; the first differences are named.
@@ -109,8 +109,10 @@ def load_weights(host: nn.Module, checkpoint: Mapping[str, Any], source: str | P
     own = host.state_dict()
     for name, plugin in host.plugins.items():
         prefix = f'plugins.{name}.'
-        if plugin.structural and not any(k.startswith(prefix) for k in given):
-            given.update({k: v for k, v in own.items() if k.startswith(prefix)})
+        if any(k.startswith(prefix) for k in given):
+            continue
+        given.update({k: v for k, v in own.items() if k.startswith(prefix)})
+        if plugin.structural:
             warnings.warn(
                 f'{str(source)!r} was trained without {name}, which begins as it is built.', PluginWarning, stacklevel=2
             )

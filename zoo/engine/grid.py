@@ -122,10 +122,10 @@ def hardware() -> str:
 class Grid:
     """Rows and seeds of one results table, and the folder of their results.
 
-    A row has a ``name`` and may have ``plugins`` (expressions as ``--plugins`` takes them), ``options`` (as
-    ``--cfg-options``), ``config`` instead of the grid's, ``group``, ``tune`` (one option and its candidates, chosen by
-    the complete score on the validation data), or ``static_from``, the name of an MWAM row whose mean weights become a
-    fixed factor for each branch.
+    A row has a ``name`` and may have ``plugins`` (expressions as ``--plugins`` takes them, none by default; null keeps
+    those of the config), ``options`` (as ``--cfg-options``), ``config`` instead of the grid's, ``group``, ``tune`` (one
+    option and its candidates, chosen by the complete score on the validation data), or ``static_from``, the name of an
+    MWAM row whose mean weights become a fixed factor for each branch.
 
     A grid may have an ``attack``: ``attacks``, ``eps``, ``steps`` and ``count`` of `attack_checkpoint`, under which
     every trained host is scored with all its modalities.

@@ -244,7 +244,8 @@ class Runner(BaseRunner):
         Args:
             path: The file.
             iteration: The next iteration.
-            training_state: Also what resuming needs.
+            training_state: Also what resuming needs; without it the state of plugins that only act in training is left
+                out too: peers and heads of distillation, for instance.
         """
         saved: dict[str, Any] = {
             'meta': {
@@ -271,6 +272,9 @@ class Runner(BaseRunner):
                 state=self.state,
             )
         self.call_hook('before_save_checkpoint', checkpoint=saved)
+        if not training_state:
+            idle = tuple(f'plugins.{p.name}.' for p in self.host.plugins.values() if not p.structural)
+            saved['state_dict'] = {k: v for k, v in saved['state_dict'].items() if not k.startswith(idle)}
         if self.rank == 0:
             ckpt.save(saved, path)
 

@@ -101,7 +101,7 @@ class ESANet(MapHost):
         size = self._size(batch)
         maps, own = self.encode_fused(padded(self, batch))
         logits, side = self.predict_maps(maps, size)
-        return Outputs(logits, Features.of({}, size), {'side': side, **own})
+        return self.noted(Outputs(logits, Features.of({}, size), {'side': side, **own}))
 
     def encode_fused(self, batch: Batch) -> tuple[list[Tensor | None], dict]:
         """The fused maps, finest first, None at a level that the decoder does not use; and what auxiliary heads need:

@@ -118,7 +118,8 @@ class MAIL(ExchangeEncoding, MultiTaskHost):
         else:
             joint = torch.cat(list(vectors.values()), dim=1)
             predictions = {t: head(joint) for t, head in self.heads.items()}
-        return Outputs(self.joined(predictions), Features.of({}, size), {'pooled': vectors, 'alone': alone})
+        extras = {'pooled': vectors, 'alone': alone}
+        return self.noted(Outputs(self.joined(predictions), Features.of({}, size), extras))
 
     def losses(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
         """``loss_<task>``, weighted; see `MultiTaskHost`."""

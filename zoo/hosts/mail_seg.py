@@ -94,13 +94,13 @@ class MAILSeg(ExchangeEncoding, MapHost):
         features = Features.of({}, size)
         if not self.per_modality:
             logits, side = self.predict_maps([None if maps is None else self._fused(maps) for maps in every], size)
-            return Outputs(logits, features, {'side': side})
+            return self.noted(Outputs(logits, features, {'side': side}))
         alone = {}
         for m, head in self.heads.items():
             alone[m], _ = self.predict_maps([None if maps is None else maps[m] for maps in every], size, head)
         here = batch.mask[..., None, None, None]
         logits = torch.stack(list(alone.values()), dim=1).where(here, 0).sum(1) / over(here.sum(1))
-        return Outputs(logits, features, {'alone': alone})
+        return self.noted(Outputs(logits, features, {'alone': alone}))
 
     def losses(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
         """See `MapHost`; of one decoder for each modality, ``loss_task`` is the mean of theirs."""

@@ -31,7 +31,7 @@ class Streams:
         dense = host.encode_on == 'dense' or torch.compiler.is_compiling()
         seen = batch.available if host.encode_on == 'all' and host.training else batch.present
         self.zeroed = host.encode_on == 'present' and not dense
-        self.encoders = host.encoders
+        self.encoders, self.taps = host.encoders, host.taps
         self.states: dict[str, Tensor] = {}
         self.rows: dict[str, Rows] = {}
         for i, m in enumerate(host.modalities):
@@ -48,6 +48,7 @@ class Streams:
         """Run a stage of each encoder: modality to its map (B, C, h, w), zero in the rows that are not encoded."""
         for m, steps in self.steps.items():
             self.states[m] = self.rows[m].run(steps[stage], self.states[m])
+            self.taps.restore(self.rows[m].put)
         whole = {m: self.rows[m].put(self.states[m]) for m in self.steps}
         for m in self.idle:
             x = next(iter(whole.values()))
