@@ -1,6 +1,8 @@
 """Balancing plugins: interventions on the training of any host."""
 
 from .adversarial_training import AdversarialTraining
+from .distillation import C2KD, DIST, DKD, DML, NKD, OFD, PKD, AttentionFeatures, Distillation, FitNet, LogitKD
+from .fd_cmkd import FDCMKD
 from .mad import MAD
 from .mar import MAR
 from .modality_dropout import ModalityDropout
@@ -10,8 +12,22 @@ from .plugin import Plugin
 from .rpan import RPAN
 from .scaling import BranchScaler
 from .static_weights import StaticWeights
+from .taught import Taught
 
 __all__ = [
+    'C2KD',
+    'DIST',
+    'DKD',
+    'DML',
+    'FDCMKD',
+    'NKD',
+    'OFD',
+    'PKD',
+    'AttentionFeatures',
+    'Distillation',
+    'FitNet',
+    'LogitKD',
+    'Taught',
     'MAD',
     'MAR',
     'MWAM',

@@ -134,6 +134,8 @@ def plugged_cases() -> list[Case]:
         for case in bare:
             if plugin not in getattr(recipe(case.host), 'PLUGINS', (plugin,)):
                 continue
+            if case.host not in getattr(recipe(plugin), 'HOSTS', (case.host,)):
+                continue
             blind = getattr(recipe(plugin), 'BLIND', False)
             if case.host in hosts and (blind or case.fusion in fusions):
                 continue

@@ -86,7 +86,7 @@ def test_hosts_that_go_stage_by_stage_put_rows_back_too(name):
         'MAIL': {'encoder': {'type': 'ERLAEncoder', 'depths': (1, 1), 'widths': (8, 12), 'stem_width': 8}},
     }[name]
     host = create_host(name, modalities=['rgb', 'ir'], num_classes=3, **arguments).eval()
-    host.tap('stage', [m for m in host.encoders['ir'].modules() if isinstance(m, nn.Conv2d)][0], output=True)
+    host.tap('stage', next(m for m in host.encoders['ir'].modules() if isinstance(m, nn.Conv2d)), output=True)
     inputs, present = draw()
     inputs = {m: torch.nn.functional.interpolate(x, (32, 64)) for m, x in inputs.items()}
     noted = host.run(host.make_batch(inputs, present)).features.tapped['stage']

@@ -1,0 +1,13 @@
+"""As the family, and from one modality of a host to one."""
+
+import importlib.util
+from pathlib import Path
+
+SPEC = importlib.util.spec_from_file_location('distillation', Path(__file__).with_name('Distillation.py'))
+family = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(family)
+
+BLIND = True
+HOSTS = ('LateFusion', 'EncoderDecoder', 'SFMD', 'ESANet')
+ONE = {'teacher_modality': 'rgb', 'student_modality': 'rgb'}
+VARIANTS = [{**family.VARIANTS[0], **ONE}]
