@@ -1,6 +1,7 @@
 """A language model as an encoder: tiny ones with random weights; what absent and padded words must not do."""
 
 import sys
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -9,8 +10,9 @@ import zoo
 from registry import ENCODERS, InputError
 from zoo.encoders import TextEncoder
 from zoo.encoders.text_encoder import BIDIRECTIONAL
+from zoo.foreign_text import transformers_module
 
-transformers = pytest.importorskip('transformers')
+pytestmark = pytest.mark.skipif(find_spec('transformers') is None, reason='needs transformers')
 
 TINY = dict(vocab_size=30, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32)
 NAMES = {  # of what some call otherwise
@@ -88,6 +90,7 @@ def test_bert_base_has_its_published_size():
 
 
 def test_weights_come_from_a_folder(tmp_path):
+    transformers = transformers_module()
     config = transformers.BertConfig(**TINY, layer_norm_eps=1e-3)
     model = transformers.BertForMaskedLM(config).eval()
     model.save_pretrained(tmp_path / 'mine')
