@@ -31,6 +31,7 @@ MERGED = {  # what the tables say -> class
     'other_relevant_information': 'other_relevant_information',
     'not_humanitarian': 'not_humanitarian',
 }
+CLASSES = tuple(dict.fromkeys(MERGED.values()))
 LENGTH = 128  # words of a text
 HOME = 'https://crisisnlp.qcri.org/crisismmd'
 
@@ -49,7 +50,7 @@ class CrisisMMD(MultimodalDataset):
     """Tweets and their images in five humanitarian classes (Alam et al., ICWSM 2018; merged as by Ofli et al., ISCRAM
     2020).
 
-    Expects ``data_image/`` and the tables of one release in ``root``, or the folder in which that release comes.
+    Expects ``data_image/`` in ``root``, and the tables of a release there or in the folder in which they come.
 
     A text is (2, ``max_length``) int64: ids and mask, padded and cut off. All texts of a split are tokenised when the
     data set is made, tweets as they are, with links and mentions.
@@ -73,7 +74,7 @@ class CrisisMMD(MultimodalDataset):
 
     all_modalities = ('image', 'text')
     all_channels: ClassVar[dict[str, int]] = {'image': 3, 'text': 2}
-    classes = tuple(dict.fromkeys(MERGED.values()))
+    classes = CLASSES
 
     def __init__(
         self,
@@ -126,6 +127,19 @@ class CrisisMMD(MultimodalDataset):
             'target': self.load_target(index),
             'info': {'files': {m: str(self.root / entry.image) for m in inputs if m == 'image'}, 'text': entry.text},
         }
+
+    @classmethod
+    def _read_file(
+        cls,
+        modality: str,
+        file: Path,
+        tokenizer: str | Path | None = None,
+        max_length: int = LENGTH,
+        **arguments: Any,
+    ) -> Tensor:
+        if modality == 'image':
+            return read_image(file)
+        return tokenise([file.read_text(encoding='utf-8', errors='replace')], tokenizer, max_length)[0].long()
 
     def load_target(self, index: int) -> Tensor:
         return torch.tensor(self.entries[index].label)
@@ -188,7 +202,6 @@ def read_table(file: Path, label: str) -> list[Entry]:
     if lacking := [c for c in ('tweet_text', 'image', label) if c not in header]:
         raise InputError(f'{file}: it has no column {lacking[0]!r}, only {", ".join(header)}.')
     tweet = header.index('tweet_text')
-    numbers = {name: i for i, name in enumerate(dict.fromkeys(MERGED.values()))}
     entries = []
     for number, line in enumerate(lines[1:], start=2):
         if not line.strip():
@@ -201,7 +214,7 @@ def read_table(file: Path, label: str) -> list[Entry]:
         row = dict(zip(header, fields))
         if row[label] not in MERGED:
             raise InputError(f'{file}:{number}: the {label} {row[label]!r} is none of: {", ".join(MERGED)}.')
-        entries.append(Entry(number, row['image'], row['tweet_text'], numbers[MERGED[row[label]]]))
+        entries.append(Entry(number, row['image'], row['tweet_text'], CLASSES.index(MERGED[row[label]])))
     if not entries:
         raise InputError(f'{file}: the table is empty.')
     return entries

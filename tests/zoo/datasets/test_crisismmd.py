@@ -74,6 +74,18 @@ def test_a_sample_is_a_picture_and_words(tmp_path, words):
     ]
 
 
+def test_files_of_users_are_read_as_samples_are(tmp_path, words):
+    write(tmp_path)
+    dataset = CrisisMMD(tmp_path, tokenizer=words, max_length=8)
+    (tmp_path / 'mine.txt').write_text(ROWS[2][0])
+    files = {'image': tmp_path / image(2), 'text': tmp_path / 'mine.txt'}
+    inputs, _ = CrisisMMD.read_files(files, root='elsewhere', tokenizer=words, max_length=8)
+    for m, x in dataset[2]['inputs'].items():
+        assert torch.equal(inputs[m], x)
+    with pytest.raises(InputError, match='no such file'):
+        CrisisMMD.read_input('text', tmp_path / 'none.txt', tokenizer=words)
+
+
 def test_words_are_cut_off_and_neither_drawn_nor_moved(tmp_path, words):
     write(tmp_path)
     names = ['RandomFlip', 'RandomCrop', 'RandomRotation', 'RandomView', 'LetterBox', 'FrequencyFilter']

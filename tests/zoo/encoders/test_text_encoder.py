@@ -89,6 +89,14 @@ def test_bert_base_has_its_published_size():
     assert sum(p.numel() for p in encoder.parameters()) == 109_482_240 - pooler  # Devlin et al.: 110 M
 
 
+@pytest.mark.parametrize('model', sorted(BIDIRECTIONAL))
+def test_it_never_waits_for_the_device(model):
+    """On the meta device, which has no values to look at."""
+    with torch.device('meta'):
+        encoder = build(model, pool='mean')
+    assert encoder(text().to('meta')).shape == (3, 16)
+
+
 def test_weights_come_from_a_folder(tmp_path):
     transformers = transformers_module()
     config = transformers.BertConfig(**TINY, layer_norm_eps=1e-3)
