@@ -32,6 +32,7 @@ REQUIRED = [
 YOLO = ['ultralytics>=8.4.190,<8.5']  # AGPL-3.0: see "Licences" in the README; its internals are no stable API
 NYUV2 = ['h5py>=3.11']  # only tools/prepare_nyuv2.py reads HDF5
 BRATS = ['nibabel>=5']  # only BraTS' official files and tools/prepare_brats.py need it
+TEXT = ['transformers>=5.24']  # language models and their tokenizers
 DEV = ['pytest>=8', 'pytest-timeout>=2.3', 'pytest-xdist>=3.6', 'ruff==0.17.*', 'pre-commit>=4']
 
 setup(
@@ -44,7 +45,14 @@ setup(
     python_requires='>=3.10',
     packages=find_packages(include=['registry', 'registry.*', 'zoo', 'zoo.*', 'plugins', 'plugins.*']),
     install_requires=REQUIRED,
-    extras_require={'yolo': YOLO, 'nyuv2': NYUV2, 'brats': BRATS, 'dev': DEV, 'all': YOLO + NYUV2 + BRATS + DEV},
+    extras_require={
+        'yolo': YOLO,
+        'nyuv2': NYUV2,
+        'brats': BRATS,
+        'text': TEXT,
+        'dev': DEV,
+        'all': YOLO + NYUV2 + BRATS + TEXT + DEV,
+    },
     classifiers=[
         'Programming Language :: Python :: 3',
         'Topic :: Scientific/Engineering :: Artificial Intelligence',

@@ -18,6 +18,11 @@ def map_target(target: Any, on_tensor: Callable, on_list: Callable) -> Any:
     return target if target is None else on_list(target)
 
 
+def is_words(x: Tensor) -> bool:
+    """Whether an input is a text (..., C, L) of 64-bit integers, ids of words, and no picture."""
+    return x.dtype == torch.int64
+
+
 @dataclass(eq=False, frozen=True)
 class Batch:
     """What a host sees of one mini-batch. It never changes: `replace` and the other methods make a new one.

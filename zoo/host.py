@@ -12,12 +12,13 @@ from torch.utils._pytree import tree_map_only
 
 from registry import InputError, check_arguments, unknown_name
 
-from .batch import Batch, Features, Outputs, map_target
+from .batch import Batch, Features, Outputs, is_words, map_target
 from .preprocessor import MultimodalPreprocessor
 from .rows import Rows, untouched_statistics
 from .taps import Taps
 
 ENCODE_ON = ('present', 'all', 'dense')
+SIDE = 32  # pixels, of a blank picture where no other input is one
 
 
 @dataclass
@@ -132,8 +133,14 @@ class MultimodalHost(BaseModel):
 
     def blank(self, modality: str, batch: Batch) -> Tensor:
         """A zero input for a modality that the batch does not carry at all, without memory of its own: of the size of
-        the others, and of ``in_chans`` channels, which a host of another kind of input overrides."""
-        other = next(iter(batch.inputs.values()))
+        the others of its kind, picture or words, and of ``in_chans`` channels, which a host of another kind of input
+        overrides."""
+        encoders = getattr(self, 'encoders', {})
+        words = modality in encoders and getattr(encoders[modality], 'reads_words', False)
+        other = next((x for x in batch.inputs.values() if is_words(x) == words), None)
+        if other is None:
+            size, dtype = ((1,), torch.int64) if words else ((SIDE, SIDE), torch.float32)
+            other = torch.empty((0, 0, *size), dtype=dtype, device=batch.device)
         return other.new_zeros(()).expand(len(batch), self.in_chans[modality], *other.shape[2:])
 
     # ---- the road of a batch

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from registry import InputError
 
+from .batch import is_words
+
 
 class MultimodalPreprocessor(BaseDataPreprocessor):
     """Moves a batch to the device and normalises each modality to ``(x - mean) / std``, in float32.
@@ -70,7 +72,7 @@ class MultimodalPreprocessor(BaseDataPreprocessor):
     def standardise(self, modality: str, x: Tensor) -> Tensor:
         """`normalise` where no value marks a missing measurement: of the ends of a range, for instance."""
         if modality not in self.normalised:
-            return x if x.dtype == torch.int64 else x.float()
+            return x if is_words(x) else x.float()
         mean, std = self._statistics(modality, x)
         return (x.float() - mean) / std
 

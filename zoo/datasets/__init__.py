@@ -6,6 +6,7 @@ from .base import IGNORE, UNLABELLED, MultimodalDataset, Sample, check_inputs
 from .brain_phantoms import BrainPhantoms
 from .brats import BraTS
 from .casia_surf import CASIASURF
+from .crisismmd import CrisisMMD
 from .digit_scenes import DigitScenes
 from .drone_vehicle import DroneVehicle
 from .flir_aligned import FLIRAligned
@@ -32,6 +33,7 @@ __all__ = [
     'AllViews',
     'BraTS',
     'BrainPhantoms',
+    'CrisisMMD',
     'DigitScenes',
     'DroneVehicle',
     'FLIRAligned',

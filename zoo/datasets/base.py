@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from registry import TRANSFORMS, InputError, unknown_name
+from zoo.batch import is_words
 
 from .images import read_image, read_plane
 
@@ -49,8 +50,9 @@ class MultimodalDataset(Dataset):
     """Base of all data sets: subclasses say what they hold (`__len__`) and read one sample (`load`).
 
     A sample is ``{'inputs': {modality: tensor}, 'present': bool (M,), 'target': ...}`` and may carry a dict ``'info'``.
-    Inputs are (C, H, W): uint8 for 8-bit images (the host's preprocessor normalises on the device), else float. The
-    tensor of an absent modality may be left out. The target is an int64 class (), an int64 mask (H, W) of classes and
+    Inputs are (C, H, W): uint8 for 8-bit images (the host's preprocessor normalises on the device), else float. A text
+    is (2, L) int64, ids of words and their mask; neither transforms of pictures nor their checks concern it. The tensor
+    of an absent modality may be left out. The target is an int64 class (), an int64 mask (H, W) of classes and
     `IGNORE`, or a dict of ``boxes`` (N, 4) float32, corners (x1, y1, x2, y2) in pixels, and ``labels`` (N,) int64;
     where modalities are labelled each by itself it also holds ``own``, modality to such a dict, with the same
     modalities in every sample. With several tasks it is a dict of task to class (), `UNLABELLED` (-1) where the sample
@@ -174,6 +176,15 @@ class MultimodalDataset(Dataset):
             pixels += here
             of_images += (here > 0) * target.numel()
         return pixels, of_images
+
+    @classmethod
+    def own_sizes(cls, **arguments: Any) -> dict[str, tuple[int, ...]]:
+        """Modality to the size of its inputs, of a text (L,), where that is not the one of the pictures.
+
+        Args:
+            arguments: Those of the data set.
+        """
+        return {}
 
     @classmethod
     def input_folders(cls, **arguments: Any) -> dict[str, str]:
@@ -348,10 +359,10 @@ def check_inputs(
     channels: Mapping[str, int] | None = None,
     spatial_dims: int = 2,
 ) -> tuple[int, ...]:
-    """Refuse inputs that no host could use; returns the size (H, W, ...) that all present ones share.
+    """Refuse inputs that no host could use; returns the size (H, W, ...) that all present ones share but for texts.
 
     Args:
-        inputs: Modality to tensor (C, H, W), or (C, ...) where ``channels`` is None.
+        inputs: Modality to tensor (C, H, W), or (C, ...) where ``channels`` is None; of a text (C, L) int64.
         present: (M,) bool.
         modalities: The names of the columns of ``present``.
         source: What the message begins with.
@@ -369,19 +380,21 @@ def check_inputs(
         x = inputs.get(modality)
         if x is None:
             raise InputError(f'{source}: {modality} is marked as present but has no tensor.')
-        if channels is not None and (x.ndim != 1 + spatial_dims or x.shape[0] != channels[modality] or 0 in x.shape):
-            expected = f'({channels[modality]}, {", ".join("DHW"[-spatial_dims:])})'
+        letters = 'L' if is_words(x) else 'DHW'[-spatial_dims:]
+        if channels is not None and (x.ndim != 1 + len(letters) or x.shape[0] != channels[modality] or 0 in x.shape):
+            expected = f'({channels[modality]}, {", ".join(letters)})'
             raise InputError(f'{source}: {modality} has the shape {tuple(x.shape)}, expected {expected}.')
         # the sum is the cheap test; a large but finite image may overflow it
         if x.is_floating_point() and not x.sum().isfinite() and (bad := (~x.isfinite()).sum().item()):
             raise InputError(f'{source}: {modality} holds NaN or Inf in {bad} of {x.numel()} values.')
-        sizes[modality] = tuple(x.shape[1:])
+        if not is_words(x):
+            sizes[modality] = tuple(x.shape[1:])
     if len(set(sizes.values())) > 1:
         listed = ', '.join(f'{m} {"x".join(map(str, size))}' for m, size in sizes.items())
         raise InputError(
             f'{source}: the modalities differ in size (H x W): {listed}. The transform Resize aligns them.'
         )
-    return next(iter(sizes.values()))
+    return next(iter(sizes.values()), ())
 
 
 def check_boxes(target: Mapping[str, Tensor], size: tuple[int, int], source: str) -> None:

@@ -3,6 +3,7 @@
 from .erla_encoder import ERLAEncoder, ERLAPyramid
 from .resnet_nbt1d import ResNetNBt1D
 from .resnet_se_stem import ResNetSEStem
+from .text_encoder import TextEncoder
 from .timm_encoder import TimmEncoder, TimmPyramid
 from .unet3d import UNet3D
 from .yolo_backbone import YOLOBackbone
@@ -12,6 +13,7 @@ __all__ = [
     'ERLAPyramid',
     'ResNetNBt1D',
     'ResNetSEStem',
+    'TextEncoder',
     'TimmEncoder',
     'TimmPyramid',
     'UNet3D',

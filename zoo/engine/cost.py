@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from registry import DATASETS, TRANSFORMS, InputError
@@ -138,10 +138,11 @@ def input_shapes(cfg: Mapping[str, Any], host: MultimodalHost) -> Shapes | None:
     The size is that of the last transform that gives one (`Resize`, `RandomCrop`, `LetterBox`, `RandomAffine`), else
     the argument ``size`` of the data set, else this argument's default, else the class's attribute ``size``, else the
     host's sliding window: one number for all sides, a sequence (H, W) or (D, H, W), or a mapping of one of these for
-    each modality. Channels are ``host.in_chans``, else the data set's ``all_channels``.
+    each modality. What is no picture has a size of its own (`MultimodalDataset.own_sizes`). Channels are
+    ``host.in_chans``, else the data set's ``all_channels``.
 
     Returns:
-        Modality to [C, H, W] or [C, D, H, W]; None where the config does not say it.
+        Modality to [C, H, W] or [C, D, H, W], of a text [C, L]; None where the config does not say it.
 
     Raises:
         NameNotFound: An unknown data set or transform.
@@ -153,9 +154,11 @@ def input_shapes(cfg: Mapping[str, Any], host: MultimodalHost) -> Shapes | None:
     if (size := _delivered_size(dataset, cls)) is None:
         size = getattr(host, 'window', None)
     channels = getattr(host, 'in_chans', None) or getattr(cls, 'all_channels', {})
+    arguments = {k: v for k, v in dataset.items() if k != 'type'}
+    apart = cls.own_sizes(**arguments) if hasattr(cls, 'own_sizes') else {}
     shapes = {}
     for m in host.modalities:
-        own = size.get(m) if isinstance(size, Mapping) else size
+        own = apart.get(m) or (size.get(m) if isinstance(size, Mapping) else size)
         c = channels.get(m) if isinstance(channels, Mapping) else channels
         if own is None or c is None:
             return None
@@ -227,7 +230,7 @@ def _macs(host: MultimodalHost, shapes: Shapes, alone: bool) -> tuple[int, dict[
     """Those of one sample; and of each module that was called, with ``alone`` also for the unimodal predictions."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    inputs = {m: torch.zeros(1, *shape, device=host.device) for m, shape in shapes.items()}
+    inputs = {m: _example(shape, host.device) for m, shape in shapes.items()}
     with torch.no_grad(), _countable_attention(), FlopCounterMode(display=False) as counter:
         host(inputs)
         total, by_module = counter.get_total_flops() // 2, _by_module(counter)
@@ -235,6 +238,11 @@ def _macs(host: MultimodalHost, shapes: Shapes, alone: bool) -> tuple[int, dict[
             host.unimodal(host.run(host.make_batch(inputs)))
             by_module = _by_module(counter) | by_module  # what the first pass called was called once more
     return total, by_module
+
+
+def _example(shape: Sequence[int], device: torch.device) -> Tensor:
+    """Zeros (1, *shape), of a text as the integers that it consists of."""
+    return torch.zeros(1, *shape, device=device, dtype=torch.int64 if len(shape) == 2 else torch.float32)
 
 
 def _by_module(counter: Any) -> dict[str, int]:

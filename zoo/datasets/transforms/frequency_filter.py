@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from registry import TRANSFORMS, InputError, nearest
+from zoo.batch import is_words
 
 KINDS = ('fft_low', 'fft_high', 'blur_low')
 
@@ -89,7 +90,7 @@ class FrequencyFilter:
     Args:
         size: See `frequency_filter`.
         kind: See `frequency_filter`.
-        modalities: Which inputs; None filters all. One that a sample lacks is skipped.
+        modalities: Which inputs; None filters all but text. One that a sample lacks is skipped.
 
     Raises:
         InputError: ``size`` or ``kind`` is not allowed.
@@ -103,7 +104,8 @@ class FrequencyFilter:
     def __call__(self, sample: dict[str, Any]) -> dict[str, Any]:
         """A sample with filtered inputs; the given one stays as it is."""
         inputs = sample['inputs']
-        chosen = inputs if self.modalities is None else [m for m in self.modalities if m in inputs]
+        named = [m for m, x in inputs.items() if not is_words(x)] if self.modalities is None else self.modalities
+        chosen = [m for m in named if m in inputs]
         return {
             **sample,
             'inputs': {**inputs, **{m: frequency_filter(inputs[m], self.size, self.kind) for m in chosen}},

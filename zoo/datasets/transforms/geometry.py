@@ -14,6 +14,7 @@ from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as F
 
 from registry import TRANSFORMS, InputError, unknown_name
+from zoo.batch import is_words
 
 from ..base import Sample, image_size
 from .draws import interval, probability, uniform
@@ -29,7 +30,7 @@ class Geometry:
 
     Images are interpolated bilinearly, masks take the nearest pixel, boxes are clipped to the image and dropped with
     less than one pixel left (those that are only resized: with no area), the sets in ``'own'`` like the others. A
-    target that is a class stays.
+    text stays, and a target that is a class.
     """
 
     any_sizes = False  # True: the modalities and the mask may enter with different sizes
@@ -52,12 +53,15 @@ class Geometry:
         return at_least_a_pixel(moved, clipped)
 
     def __call__(self, sample: Sample) -> Sample:
-        """Move every input and the target; the sample that was given is not changed.
+        """Move every picture and the target; the sample that was given is not changed.
 
         Raises:
             InputError: The modalities or the mask differ in size and this transform needs them alike.
         """
-        sizes = {m: tuple(x.shape[-2:]) for m, x in sample['inputs'].items()}
+        pictures = {m: x for m, x in sample['inputs'].items() if not is_words(x)}
+        if not pictures:
+            return sample
+        sizes = {m: tuple(x.shape[-2:]) for m, x in pictures.items()}
         size = next(iter(sizes.values()))
         if not self.any_sizes and len(set(sizes.values())) > 1:
             raise InputError(f'{type(self).__name__} needs modalities of one size, got {sizes}; put Resize before it.')
@@ -68,8 +72,8 @@ class Geometry:
                 'Resize(inputs_only=True) comes last.'
             )
         move = self.draw(*size)
-        inputs = {m: _plain(self.move_input(move, m, x)) for m, x in sample['inputs'].items()}
-        return {**sample, 'inputs': inputs, 'target': move_target(target, move, size, self.keep)}
+        moved = {m: _plain(self.move_input(move, m, x)) for m, x in pictures.items()}
+        return {**sample, 'inputs': {**sample['inputs'], **moved}, 'target': move_target(target, move, size, self.keep)}
 
 
 def at_least_a_pixel(moved: Tensor, clipped: Tensor) -> Tensor:
