@@ -14,7 +14,7 @@ from registry import InputError, check_arguments, unknown_name
 
 from .batch import Batch, Features, Outputs, map_target
 from .preprocessor import MultimodalPreprocessor
-from .rows import Rows, untouched_statistics
+from .rows import Rows, to_device, untouched_statistics
 
 ENCODE_ON = ('present', 'all', 'dense')
 
@@ -189,7 +189,7 @@ class MultimodalHost(BaseModel):
     def run_features(self, features: Mapping[str, Any], present: Tensor) -> Outputs:
         """Fuse and decode features that are already computed, with ``present`` (B, M) instead of their own."""
         features = Features.of(features, ())
-        return self.decode(self.fuse(features, present.to(self.device, non_blocking=True)), features)
+        return self.decode(self.fuse(features, to_device(present, self.device)), features)
 
     def run_subsets(self, batch: Batch, masks: Tensor, features: Features | None = None) -> Iterator[Outputs | None]:
         """One `Outputs` for each mask, over the rows that keep a modality under it; None where no row does.

@@ -323,6 +323,21 @@ def test_it_trains_in_autocast_with_adversarial_training():
     assert 'one draw' in host.plugins['RPAN'].settings['noise']
 
 
+def test_rows_without_a_modality_do_not_count_in_the_norms_of_branches():
+    found = []
+    for absent in (0, 5):
+        fusion = mail().plug(RPAN(0.5, **QUIET)).train().exchanges[0]
+        generator = torch.Generator().manual_seed(0)
+        x = {m: torch.randn(3, 8, 6, 8, generator=generator) for m in fusion.modalities}
+        x = {m: torch.cat([y, torch.full((absent, 8, 6, 8), torch.nan)]) for m, y in x.items()}
+        refined = fusion.forward_each(x, (torch.arange(3 + absent) < 3)[:, None].repeat(1, 2))
+        norms = [m for m in fusion.modules() if isinstance(m, BranchNorm)]
+        assert len(norms) == 6
+        found.append([*(y[:3] for y in refined.values()), *(b for n in norms for b in n.buffers())])
+    for alone, among in zip(*found):
+        torch.testing.assert_close(among, alone)
+
+
 def test_a_batch_of_one_whose_last_maps_have_one_place_trains():
     host = mail().plug(RPAN()).train()
     inputs = {m: x[:1, :, :8, :8] for m, x in data()['inputs'].items()}
