@@ -211,15 +211,23 @@ def test_in_phases_filters_stay_until_they_are_drawn_anew():
     torch.testing.assert_close(predict(host), second, rtol=0, atol=0)  # of the same iteration
 
 
-def test_in_forward_mode_and_for_eot_each_pass_has_its_own():
+def test_in_forward_mode_each_call_has_its_own():
     host = late().plug(RPAN(resample='forward'))
     assert not torch.equal(predict(host), predict(host))
-    host = late().plug(plugin := RPAN())
+
+
+@pytest.mark.parametrize('resample', ['phase', 'forward'])
+def test_a_fresh_draw_is_one_network_and_leaves_no_trace(resample):
+    host = mail().plug(plugin := RPAN(0.5, resample=resample, **QUIET))
     kept = plugin.kernels.clone()
-    with plugin.fresh_draws():
-        assert not torch.equal(predict(host), predict(host))
+    found = []
+    for _ in range(2):
+        with plugin.fresh_draw():
+            found.append(predict(host))
+            torch.testing.assert_close(predict(host), found[-1], rtol=0, atol=0)
+    assert not torch.equal(*found)
     assert torch.equal(plugin.kernels, kept)
-    torch.testing.assert_close(predict(host), predict(host), rtol=0, atol=0)
+    assert torch.equal(predict(host), predict(host)) == (resample == 'phase')
 
 
 @pytest.mark.parametrize('resample', ['phase', 'forward'])
