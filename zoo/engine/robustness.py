@@ -444,13 +444,13 @@ def attempt(
             if attack:
                 batch = _attacked_batch(attack, host, crafter, batch, generator)
             samples += len(batch)
-            with host.aside(training=False), torch.no_grad(), ExitStack() as stack:
-                if draws > 1:
-                    for plugin in host.plugins.values():
-                        stack.enter_context(plugin.fresh_draws())
+            with host.aside(training=False), torch.no_grad():
                 for m in metrics:
                     seed_device(int(torch.randint(2**62, (), generator=generator)), host.device)
-                    m.update(host.postprocess(host.run(batch)), batch)
+                    with ExitStack() as stack:
+                        for plugin in host.plugins.values() if draws > 1 else ():
+                            stack.enter_context(plugin.fresh_draw())
+                        m.update(host.postprocess(host.run(batch)), batch)
         advance()
     values = [{k: float(v) for k, v in m.compute().items() if not isinstance(v, Tensor) or not v.ndim} for m in metrics]
     scores = [v[metrics[0].name] for v in values]
@@ -481,7 +481,9 @@ def _attacked_batch(
     for m, x in found.inputs.items():
         if m in attack.modalities:
             moved = own.standardise(m, other.restore(m, x)).to(batch.inputs[m].dtype)
-            changed[m] = batch.inputs[m].index_copy(0, index, moved)
+            moved = batch.inputs[m].index_copy(0, index, moved)
+            measured = own.measured(m, batch.inputs[m])
+            changed[m] = moved if measured is None else moved.where(measured, batch.inputs[m])
     return batch.replace(inputs={**batch.inputs, **changed})
 
 
