@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import torch
 
 from registry import ATTACKS, PLUGINS, InputError
+from zoo.attacks import Attack
 from zoo.batch import Batch
 from zoo.host import MultimodalHost
 
@@ -24,8 +25,8 @@ class AdversarialTraining(Plugin):
     under attack: robust accuracy on new samples falls again in long runs (Rice et al., ICML 2020).
 
     Args:
-        attack: Name or config of an attack (`ATTACKS`). Hosts without losses of single samples, detectors, take those
-            that only follow the gradient: FGSM, PGD, BIM, MIM.
+        attack: An attack, or its name or config (`ATTACKS`). Hosts without losses of single samples, detectors, take
+            those that only follow the gradient: FGSM, PGD, BIM, MIM.
         clean: Share of each batch, in [0, 1), that is left as it is.
         name: See `Plugin`.
 
@@ -37,11 +38,11 @@ class AdversarialTraining(Plugin):
     redraws = True
     min_modalities = 1
 
-    def __init__(self, attack: str | Mapping = 'PGD', clean: float = 0.0, name: str | None = None) -> None:
+    def __init__(self, attack: str | Mapping | Attack = 'PGD', clean: float = 0.0, name: str | None = None) -> None:
         super().__init__(name)
         if not isinstance(clean, (int, float)) or not 0 <= clean < 1:
             raise InputError(f'clean must be in [0, 1), got {clean!r}.')
-        self.attack = ATTACKS.build(attack)
+        self.attack = attack if isinstance(attack, Attack) else ATTACKS.build(attack)
         self.clean = clean
         self.checked = False
 

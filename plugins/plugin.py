@@ -101,8 +101,8 @@ class Plugin(nn.Module, Hook):
         """
 
     @contextmanager
-    def fresh_draws(self) -> Iterator[None]:
-        """Within it, every pass has draws of its own from torch's random state; what is kept stays as it is."""
+    def fresh_draw(self) -> Iterator[None]:
+        """Within it, what is drawn and kept is another draw, from torch's random state; afterwards it is back."""
         yield
 
     def weight_decays(self, host: MultimodalHost) -> Mapping[nn.Parameter, float]:

@@ -51,7 +51,8 @@ class RPAN(Plugin):
         noise_mode: See `AttentionNoise`; the paper multiplies.
         spatial: See `AttentionNoise`.
         resample: When random filters are drawn anew: ``'phase'``, when a plugin asks for it or once in a training
-            batch, or ``'forward'``, in each pass.
+            batch; or ``'forward'``, as the authors' code, at each call of each convolution, of which `EMSCA` makes two
+            in a pass. Within `fresh_draw` and `frozen` the network is one draw in either.
         branch_norm: Normalise the changed branches of an `MSGDC`.
         match_scale: See `RandomFilters`.
         targets: Shell patterns of the names of the convolutions to change, of any host; None for those above.
@@ -93,7 +94,7 @@ class RPAN(Plugin):
         if resample not in RESAMPLE:
             raise unknown_name('time to draw filters (resample)', resample, RESAMPLE)
         self.ratio, self.noise_std, self.noise_mode, self.spatial = ratio, noise_std, noise_mode, spatial
-        self.each_pass = resample == 'forward'
+        self.each_call = resample == 'forward'
         self.branch_norm, self.match_scale = branch_norm, match_scale
         self.targets = (targets,) if isinstance(targets, str) else targets and tuple(targets)
         self.decay = weight_decay
@@ -197,39 +198,40 @@ class RPAN(Plugin):
         return batch
 
     def resample(self, host: MultimodalHost, phase: str) -> None:
-        """Draw all random filters anew, alike on all ranks; nothing where each pass draws its own."""
-        if not self.each_pass:
+        """Draw all random filters anew, alike on all ranks; nothing where each call draws its own."""
+        if not self.each_call:
             self._draw(self.generator(host, self.kernels.device, shared=True, purpose=phase))
 
     @torch.no_grad()
-    def _draw(self, generator: torch.Generator) -> None:
+    def _draw(self, generator: torch.Generator | None) -> None:
         self.kernels.normal_(generator=generator).mul_(self.spread)
 
     @contextmanager
-    def fresh_draws(self) -> Iterator[None]:
-        """Random filters are drawn in each pass, from torch's random state."""
-        outer, self.each_pass = self.each_pass, True
+    def fresh_draw(self, generator: torch.Generator | None = None) -> Iterator[None]:
+        """Another draw of the random filters: from a generator, or from torch's random state."""
+        kept = self.kernels.clone()
+        each_call, self.each_call = self.each_call, False
+        self._draw(generator)
         try:
             yield
         finally:
-            self.each_pass = outer
+            self.each_call = each_call
+            self.kernels.copy_(kept)
 
     @contextmanager
     def frozen(self, seed: int) -> Iterator[None]:
         """One draw of the whole network, by seed: random filters, and a noise that is the same in every pass and for
         all samples. For predictions that repeat, and for export; a defence only where nobody knows the seed."""
-        outer, kept, self.seed = self.seed, self.kernels.clone(), seed
-        each_pass, self.each_pass = self.each_pass, False
-        self._draw(torch.Generator(self.kernels.device).manual_seed(seed))
+        outer, self.seed = self.seed, seed
         try:
-            yield
+            with self.fresh_draw(torch.Generator(self.kernels.device).manual_seed(seed)):
+                yield
         finally:
-            self.seed, self.each_pass = outer, each_pass
-            self.kernels.copy_(kept)
+            self.seed = outer
 
     def random_filters(self, filters: RandomFilters) -> Tensor:
-        """The random filters of a convolution in this pass."""
-        if self.each_pass:
+        """The random filters of a convolution in this call."""
+        if self.each_call:
             return filters.deviation * torch.randn_like(filters.before)
         return self.kernels[self.places[filters]].view_as(filters.before)
 
@@ -253,7 +255,7 @@ class RPAN(Plugin):
     @property
     def settings(self) -> dict[str, Any]:
         """That results are those of one draw, and of what."""
-        kept = 'of each pass' if self.each_pass else 'of the checkpoint'
+        kept = 'of each call' if self.each_call else 'of the checkpoint'
         return {
             'random_filters': f'{self.ratio:g}, {kept}',
             'noise': f'{self.noise_mode} {self.noise_std:g}, one draw for each pass',

@@ -17,8 +17,9 @@ from pathlib import Path
 from rich.console import Console
 
 from zoo.engine import command
+from zoo.engine.attack_checkpoint import attack_checkpoint
 from zoo.engine.cli import common_flags, config_of
-from zoo.engine.robustness import attack_checkpoint, fraction, parse_bounds, parse_numbers
+from zoo.engine.trial import fraction, parse_bounds, parse_numbers
 
 
 def parse_args() -> argparse.Namespace:

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
+from .rows import to_device
+
 
 def map_target(target: Any, on_tensor: Callable, on_list: Callable) -> Any:
     """Apply a function to each leaf of a target: a tensor (B, ...), a list of length B, or a dict of these."""
@@ -60,7 +62,7 @@ class Batch:
     def mask(self) -> Tensor:
         """``present`` (B, M) on the device of the inputs; fusion blocks receive this copy."""
         if '_mask' not in self.__dict__:  # `cached_property` takes a lock, at which torch.compile breaks its graph
-            object.__setattr__(self, '_mask', self.present.to(self.device, non_blocking=True))
+            object.__setattr__(self, '_mask', to_device(self.present, self.device))
         return self._mask
 
     def replace(self, **changes: Any) -> 'Batch':

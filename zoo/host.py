@@ -14,7 +14,7 @@ from registry import InputError, check_arguments, unknown_name
 
 from .batch import Batch, Features, Outputs, is_words, map_target
 from .preprocessor import MultimodalPreprocessor
-from .rows import Rows, untouched_statistics
+from .rows import Rows, to_device, untouched_statistics
 from .taps import Taps
 
 ENCODE_ON = ('present', 'all', 'dense')
@@ -199,7 +199,7 @@ class MultimodalHost(BaseModel):
     def run_features(self, features: Mapping[str, Any], present: Tensor) -> Outputs:
         """Fuse and decode features that are already computed, with ``present`` (B, M) instead of their own."""
         features = Features.of(features, ())
-        outputs = self.decode(self.fuse(features, present.to(self.device, non_blocking=True)), features)
+        outputs = self.decode(self.fuse(features, to_device(present, self.device)), features)
         return self.noted(outputs, features)
 
     def noted(self, outputs: Outputs, features: Features | None = None) -> Outputs:

@@ -86,6 +86,11 @@ class MultimodalPreprocessor(BaseDataPreprocessor):
         mean, std = self._statistics(modality, x)
         return x * std + mean
 
+    def measured(self, modality: str, x: Tensor) -> Tensor | None:
+        """Where a normalised input is not ``invalid``, of its shape; None for everywhere. A value that is the mean
+        exactly looks the same, to a host too."""
+        return x != 0 if modality in self.invalid else None
+
     def _statistics(self, modality: str, x: Tensor) -> list[Tensor]:
         statistics = []
         for name in ('mean', 'std'):

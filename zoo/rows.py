@@ -1,4 +1,4 @@
-"""Running a module on some rows of a batch only, and what its norm layers do meanwhile."""
+"""Which rows of a batch there are, running a module on some of them only, and what its norm layers do meanwhile."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -8,6 +8,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import SyncBatchNorm, _NormBase
 from torch.utils._pytree import tree_map_only
+
+
+def to_device(present: Tensor, device: torch.device) -> Tensor:
+    """A mask (B, M) on a device. The copy remembers the one on the CPU, for `on_cpu`."""
+    mask = present.to(device, non_blocking=True)
+    if mask is not present and present.device.type == 'cpu' and not torch.compiler.is_compiling():
+        mask.origin = present
+    return mask
+
+
+def on_cpu(mask: Tensor) -> Tensor | None:
+    """A mask on the CPU where that costs nothing: one that lives there, or what `to_device` copied. None for any other,
+    and while a graph is made, which must hold for other masks too."""
+    if torch.compiler.is_compiling():
+        return None
+    return mask if mask.device.type == 'cpu' else getattr(mask, 'origin', None)
 
 
 class Rows:

@@ -72,6 +72,14 @@ def test_it_lowers_the_loss_under_attack(tiny_host, tiny_batch):
     assert found['robust'] < 0.7 * found['clean']
 
 
+def test_an_attack_that_is_made_serves_as_well_as_its_config(tiny_host, tiny_batch):
+    data = tiny_batch()
+    found = [seen(tiny_host().plug(AdversarialTraining(a)), data) for a in (ATTACK, ATTACKS.build(ATTACK))]
+    assert torch.equal(found[0].inputs['rgb'], found[1].inputs['rgb'])
+    with pytest.raises(InputError, match='attack is built from dict'):
+        AdversarialTraining(3)
+
+
 def test_a_wrong_range_is_found_in_the_first_batch(tiny_host, tiny_batch):
     host = tiny_host().plug(AdversarialTraining())
     with pytest.raises(InputError, match=r'rgb runs from .* outside its range 0\.\.1'):

@@ -211,15 +211,23 @@ def test_in_phases_filters_stay_until_they_are_drawn_anew():
     torch.testing.assert_close(predict(host), second, rtol=0, atol=0)  # of the same iteration
 
 
-def test_in_forward_mode_and_for_eot_each_pass_has_its_own():
+def test_in_forward_mode_each_call_has_its_own():
     host = late().plug(RPAN(resample='forward'))
     assert not torch.equal(predict(host), predict(host))
-    host = late().plug(plugin := RPAN())
+
+
+@pytest.mark.parametrize('resample', ['phase', 'forward'])
+def test_a_fresh_draw_is_one_network_and_leaves_no_trace(resample):
+    host = mail().plug(plugin := RPAN(0.5, resample=resample, **QUIET))
     kept = plugin.kernels.clone()
-    with plugin.fresh_draws():
-        assert not torch.equal(predict(host), predict(host))
+    found = []
+    for _ in range(2):
+        with plugin.fresh_draw():
+            found.append(predict(host))
+            torch.testing.assert_close(predict(host), found[-1], rtol=0, atol=0)
+    assert not torch.equal(*found)
     assert torch.equal(plugin.kernels, kept)
-    torch.testing.assert_close(predict(host), predict(host), rtol=0, atol=0)
+    assert torch.equal(predict(host), predict(host)) == (resample == 'phase')
 
 
 @pytest.mark.parametrize('resample', ['phase', 'forward'])
@@ -321,6 +329,21 @@ def test_it_trains_in_autocast_with_adversarial_training():
     assert all(v.isfinite() for v in losses.values())
     assert host.plugins['RPAN'].logged['delta'][1] == 1
     assert 'one draw' in host.plugins['RPAN'].settings['noise']
+
+
+def test_rows_without_a_modality_do_not_count_in_the_norms_of_branches():
+    found = []
+    for absent in (0, 5):
+        fusion = mail().plug(RPAN(0.5, **QUIET)).train().exchanges[0]
+        generator = torch.Generator().manual_seed(0)
+        x = {m: torch.randn(3, 8, 6, 8, generator=generator) for m in fusion.modalities}
+        x = {m: torch.cat([y, torch.full((absent, 8, 6, 8), torch.nan)]) for m, y in x.items()}
+        refined = fusion.forward_each(x, (torch.arange(3 + absent) < 3)[:, None].repeat(1, 2))
+        norms = [m for m in fusion.modules() if isinstance(m, BranchNorm)]
+        assert len(norms) == 6
+        found.append([*(y[:3] for y in refined.values()), *(b for n in norms for b in n.buffers())])
+    for alone, among in zip(*found):
+        torch.testing.assert_close(among, alone)
 
 
 def test_a_batch_of_one_whose_last_maps_have_one_place_trains():

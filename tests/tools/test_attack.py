@@ -8,9 +8,12 @@ import pytest
 import torch
 
 from plugins import RPAN
+from zoo.attacks import FGSM
 from zoo.engine import build_host, load_config
-from zoo.engine.robustness import Robustness, Trial, draws_at_random, plan
-from zoo.hosts import MAIL
+from zoo.engine.attempt import attacked_batch, draws_at_random
+from zoo.engine.robustness import Robustness
+from zoo.engine.trial import Trial, plan
+from zoo.hosts import MAIL, LateFusion
 
 CONFIG = Path(__file__).parents[1] / 'toy' / 'toy_config.py'
 QUICK = ('--bounds', 'none', '--device', 'cpu', '--batch-size', 8)
@@ -177,6 +180,20 @@ def test_plugins_and_layers_make_a_host_random():
         encoder = {'type': 'ERLAEncoder', 'depths': (1, 1), 'widths': (4, 8), 'stem_width': 4, 'mc_dropout': always}
         assert draws_at_random(MAIL(('rgb', 'depth'), 3, encoder)) is always
     assert draws_at_random(MAIL(('rgb', 'depth'), 3, encoder).plug(RPAN()))
+
+
+def test_a_transferred_attack_leaves_pixels_without_a_measurement_as_they_are():
+    own, other = (
+        LateFusion('depth', 3, 'test_resnet', 1, data_preprocessor={'mean': {'depth': m}, 'invalid': {'depth': 0}})
+        for m in (0.4, 0.5)
+    )
+    raw = torch.rand(2, 1, 32, 48) * (torch.arange(32) > 5)[:, None]
+    data = own.data_preprocessor({'inputs': {'depth': raw}, 'target': torch.tensor([0, 2])})
+    batch = own.make_batch(**data)
+    found = attacked_batch(FGSM(0.1, modalities=['depth']), own, other, batch, torch.Generator().manual_seed(0))
+    change = found.inputs['depth'] - batch.inputs['depth']
+    assert not change[raw == 0].any()
+    assert change.abs().max() == pytest.approx(0.1, abs=1e-5)
 
 
 def result(*rows):

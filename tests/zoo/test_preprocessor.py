@@ -106,6 +106,8 @@ def test_pixels_without_a_measurement_are_zero_after_normalisation(dtype):
     assert found.flatten().tolist() == [0, 2, -1, 0, 0, 3]
     assert preprocessor.restore('depth', found).flatten().tolist() == [100, 200, 50, 100, 100, 250]
     assert x.flatten().tolist() == [0, 200, 50, 100, 0, 250]
+    assert preprocessor.measured('depth', found).flatten().tolist() == [False, True, True, False, False, True]
+    assert preprocessor.measured('rgb', found) is None
 
 
 def test_a_modality_without_statistics_may_have_invalid_pixels():

@@ -4,9 +4,18 @@ import pytest
 import torch
 from torch import nn
 
-from zoo.rows import Rows, lone_values_allowed, running_statistics, untouched_statistics
+from zoo.rows import Rows, lone_values_allowed, on_cpu, running_statistics, to_device, untouched_statistics
 
 CPU = torch.device('cpu')
+
+
+def test_a_mask_on_a_device_remembers_the_one_on_the_cpu():
+    present = torch.tensor([[True, False]])
+    assert on_cpu(to_device(present, CPU)) is present
+    copy = to_device(present, torch.device('meta'))
+    assert copy.device.type == 'meta'
+    assert on_cpu(copy) is on_cpu(to_device(copy, copy.device)) is present
+    assert on_cpu(~copy) is None
 
 
 @pytest.mark.parametrize('rows', [[True, False, True, False], [True] * 4, [False, False, False, True]])

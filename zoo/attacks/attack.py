@@ -23,7 +23,7 @@ class Attack:
     ``attack(host, batch)`` returns the batch with the changed inputs. It is crafted on the host in eval mode, with
     autocast and gradients of parameters off; modes, flags, gradients, statistics and random states of the host and the
     process are afterwards what they were. Inputs are those that the host gets, after its preprocessor, by whose scale
-    ``eps`` and ``bounds`` are divided. Of absent samples nothing is changed.
+    ``eps`` and ``bounds`` are divided. Of absent samples, and in pixels without a measurement, nothing is changed.
 
     Args:
         eps: The largest change, as a share of the range: 4/255 means four grey values, be the data 0..1 or 0..255. One

@@ -26,7 +26,8 @@ class Problem:
     """The attacked inputs of a sample side by side, as one row of (B, D), measured in units of eps.
 
     ``x* = x + scale * d``: the ball is ``|d| <= 1`` whatever eps and the preprocessor's scale of each modality, and
-    ``d = 0`` is the clean input bit for bit. Of an absent modality only ``d = 0`` is allowed.
+    ``d = 0`` is the clean input bit for bit. Of an absent modality, and where nothing was measured, only ``d = 0`` is
+    allowed.
 
     Args:
         host: In eval mode.
@@ -64,11 +65,14 @@ class Problem:
                 x.new_full((1, x.shape[1], *[1] * (x.ndim - 2)), end) for end in bounds[m] or (-torch.inf, torch.inf)
             ]
             self.ends[m] = [host.data_preprocessor.standardise(m, end) for end in ends]
+            movable = here[:, None]
+            if (measured := host.data_preprocessor.measured(m, x)) is not None:
+                movable = movable & measured.flatten(1)
             room = []
             for end, side in zip(self.ends[m], (-1, 1)):
                 edge = end.expand_as(x).flatten(1)
                 # a clean value may lie beyond the range by a rounding
-                room.append(((edge - x.flatten(1)) / step * side).clamp(min=0).where(here[:, None], 0) * side)
+                room.append(((edge - x.flatten(1)) / step * side).clamp(min=0).where(movable, 0) * side)
             clean.append(x.flatten(1))
             scale.append(step)
             low.append(room[0])
@@ -144,15 +148,15 @@ class Problem:
     def look(self, d: Tensor, loss: Loss, gradient: bool = True, count: bool = True) -> Look:
         """Losses, hits (None unless they are to be counted) and gradient at a perturbation, averaged over the draws of
         a random host."""
-        with ExitStack() as stack:
-            if self.draws > 1:
-                for plugin in self.host.plugins.values():
-                    stack.enter_context(plugin.fresh_draws())
-            looks = [self._look(d, loss, gradient, count) for _ in range(self.draws)]
         if self.draws == 1:
-            return looks[0]
-        values = zip(*looks)
-        return Look(*(None if v[0] is None else sum(v) / self.draws for v in values))
+            return self._look(d, loss, gradient, count)
+        looks = []
+        for _ in range(self.draws):
+            with ExitStack() as stack:
+                for plugin in self.host.plugins.values():
+                    stack.enter_context(plugin.fresh_draw())
+                looks.append(self._look(d, loss, gradient, count))
+        return Look(*(None if v[0] is None else sum(v) / self.draws for v in zip(*looks)))
 
     def _look(self, d: Tensor, loss: Loss, gradient: bool, count: bool) -> Look:
         with torch.set_grad_enabled(gradient):

@@ -20,10 +20,11 @@ import yaml
 
 from registry import InputError, unknown_name
 
+from .attack_checkpoint import attack_checkpoint
 from .checkpoint import write_text
 from .config import load_config
-from .robustness import CLEAN, attack_checkpoint, fraction
 from .runner import Runner
+from .trial import CLEAN, fraction
 
 ROW_KEYS = ('name', 'config', 'group', 'plugins', 'options', 'tune', 'static_from')
 GRID_KEYS = ('title', 'config', 'seeds', 'rows')

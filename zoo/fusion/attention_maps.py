@@ -5,12 +5,20 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor
 
-from .fusion import readable
+from ..rows import Rows, on_cpu
 
 
 def present_columns(mask: Tensor) -> list[Tensor | None]:
     """One column (B,) of the mask for each modality; None for each where all are visibly present."""
-    return [None] * mask.shape[1] if readable(mask) and mask.all() else list(mask.unbind(1))
+    known = on_cpu(mask)
+    return [None] * mask.shape[1] if known is not None and known.all() else list(mask.unbind(1))
+
+
+def present_rows(mask: Tensor) -> list[Rows]:
+    """The rows that have each modality; all where the mask can not be seen."""
+    known = on_cpu(mask)
+    columns = [None] * mask.shape[1] if known is None else known.unbind(1)
+    return [Rows(rows, mask.device, len(mask)) for rows in columns]
 
 
 def accumulate(total: Tensor | None, term: Tensor, here: Tensor | None) -> Tensor:

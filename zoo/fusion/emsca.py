@@ -10,7 +10,8 @@ from registry import FUSIONS, unknown_name
 
 from ..blocks import MSGDC, Site
 from ..precision import widened
-from .attention_maps import accumulate, enlarged, present_columns, rescaled
+from ..rows import Rows
+from .attention_maps import accumulate, enlarged, present_columns, present_rows, rescaled
 from .exchange import Exchange
 
 POOLS = ('local', 'global', 'same')
@@ -86,20 +87,22 @@ class EMSCA(Exchange):
 
     def attention(self, features: dict[str, Tensor], mask: Tensor) -> Tensor:
         """The map (B, C, h, w), of the pooled size and in single precision, of features that are zero where absent."""
-        columns = present_columns(mask)
-        base = {m: self._compress(m, x) for m, x in features.items()}
-        partners = self._partners(list(base.values()), columns)
+        columns, rows = present_columns(mask), present_rows(mask)
+        # only the rows that are there, so that no others count in norms that a plugin may have put into an `MSGDC`
+        taken = [self._compress(m, own.take(x), own) for (m, x), own in zip(features.items(), rows)]
+        base = [own.put(x) for x, own in zip(taken, rows)]
         total = None
-        for (m, x), partner, here in zip(base.items(), partners, columns):
-            term = widened(enlarged(torch.add, x + partner, self._compress(m, x)))
+        for i, (m, partner, here) in enumerate(zip(features, self._partners(base, columns), columns)):
+            again = rows[i].put(self._compress(m, taken[i], rows[i]))
+            term = widened(enlarged(torch.add, base[i] + partner, again))
             total = accumulate(total, self.sites[m](widened(self.modulation[m])[:, None, None] * term), here)
         if self.rescale:
             total = rescaled(total, mask)
         return total.sigmoid() if self.spatial_sigmoid else total
 
-    def _compress(self, modality: str, x: Tensor) -> Tensor:
-        """S: (B, C, H, W) -> (B, C, h, w)."""
-        x = self.scales[modality](x)
+    def _compress(self, modality: str, x: Tensor, rows: Rows) -> Tensor:
+        """S: (b, C, H, W) -> (b, C, h, w)."""
+        x = rows.run(self.scales[modality], x)
         if self.pool == 'global':
             return x.mean((2, 3), keepdim=True) + x.amax((2, 3), keepdim=True)
         if self.pool == 'same':

@@ -427,11 +427,18 @@ def test_words_and_samples_without_any_modality_are_refused(host, make_batch):
         PGD()(host, batch.replace(target=None))
 
 
-def test_an_invalid_value_is_no_reason_to_leave_the_range(make_batch):
+@pytest.mark.parametrize('attack', [FGSM(1.0), PGD(1.0, 2), Square(1.0, 4), FAB(1.0, 2)])
+def test_pixels_without_a_measurement_stay_and_their_value_is_no_reason_to_leave_the_range(attack):
     host = linear_host()
     host.data_preprocessor.invalid = {'rgb': 0}
-    clean = torch.rand(4, 1, 3, 4)
-    clean[0, 0, 0, 0] = 0
+    clean = torch.rand(4, 1, 3, 4, generator=seeded())
+    clean[:2, 0, 0] = 0
     batch = host.make_batch(**host.data_preprocessor({'inputs': {'rgb': clean}, 'target': torch.tensor([0, 1, 0, 1])}))
-    found = raw(host, FGSM(1.0)(host, batch), 'rgb')
-    assert set(found.flatten().round(decimals=5).tolist()) == {0.0, 1.0}
+    found = attack(host, batch, seeded())
+    changed = found.inputs['rgb'] != batch.inputs['rgb']
+    assert not changed[clean == 0].any()
+    assert changed[clean != 0].any()
+    values = raw(host, found, 'rgb').round(decimals=5)
+    assert 0 <= values.min() <= values.max() <= 1
+    if isinstance(attack, FGSM):
+        assert set(values[clean != 0].tolist()) == {0.0, 1.0}

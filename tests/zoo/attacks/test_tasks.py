@@ -60,7 +60,7 @@ def test_fewer_classes_in_one_task_leave_members_out(two_tasks):
         ATTACKS.build('PGD')(host, batch.replace(target={**batch.target, 'skin': torch.tensor([3, 0, 0, 0, 0, 0])}))
 
 
-def test_a_random_host_is_attacked_through_fresh_draws(two_tasks):
+def test_a_random_host_is_attacked_through_draws_that_leave_no_trace(two_tasks):
     host, batch = two_tasks
     host.plug(plugin := RPAN())
     kept = plugin.kernels.clone()
