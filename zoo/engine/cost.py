@@ -138,7 +138,8 @@ def input_shapes(cfg: Mapping[str, Any], host: MultimodalHost) -> Shapes | None:
     The size is that of the last transform that gives one (`Resize`, `RandomCrop`, `LetterBox`, `RandomAffine`), else
     the argument ``size`` of the data set, else this argument's default, else the class's attribute ``size``, else the
     host's sliding window: one number for all sides, a sequence (H, W) or (D, H, W), or a mapping of one of these for
-    each modality. Channels are ``host.in_chans``, else the data set's ``all_channels``.
+    each modality. Modalities that are no pictures have a size of their own (`MultimodalDataset.own_sizes`). Channels are
+    ``host.in_chans``, else the data set's ``all_channels``.
 
     Returns:
         Modality to [C, H, W] or [C, D, H, W]; None where the config does not say it.
@@ -153,9 +154,11 @@ def input_shapes(cfg: Mapping[str, Any], host: MultimodalHost) -> Shapes | None:
     if (size := _delivered_size(dataset, cls)) is None:
         size = getattr(host, 'window', None)
     channels = getattr(host, 'in_chans', None) or getattr(cls, 'all_channels', {})
+    arguments = {k: v for k, v in dataset.items() if k != 'type'}
+    apart = cls.own_sizes(**arguments) if hasattr(cls, 'own_sizes') else {}
     shapes = {}
     for m in host.modalities:
-        own = size.get(m) if isinstance(size, Mapping) else size
+        own = apart.get(m) or (size.get(m) if isinstance(size, Mapping) else size)
         c = channels.get(m) if isinstance(channels, Mapping) else channels
         if own is None or c is None:
             return None
