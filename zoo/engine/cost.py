@@ -138,7 +138,7 @@ def input_shapes(cfg: Mapping[str, Any], host: MultimodalHost) -> Shapes | None:
     The size is that of the last transform that gives one (`Resize`, `RandomCrop`, `LetterBox`, `RandomAffine`), else
     the argument ``size`` of the data set, else this argument's default, else the class's attribute ``size``, else the
     host's sliding window: one number for all sides, a sequence (H, W) or (D, H, W), or a mapping of one of these for
-    each modality. Modalities that are no pictures have a size of their own (`MultimodalDataset.own_sizes`). Channels are
+    each modality. What is no picture has a size of its own (`MultimodalDataset.own_sizes`). Channels are
     ``host.in_chans``, else the data set's ``all_channels``.
 
     Returns:
