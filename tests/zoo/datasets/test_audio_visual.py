@@ -147,8 +147,8 @@ def test_a_clip_without_a_file_is_an_error_absent_or_left_out(cremad):
 
 
 def test_where_no_clip_has_its_files_the_first_place_is_told(cremad):
+    (cremad / 'AudioWAV' / 'x').mkdir()
     with pytest.raises(InputError, match=r'2 are left out\. The first one was looked for as .*AudioWAV/x/1010_IOM'):
-        (cremad / 'AudioWAV' / 'x').mkdir()
         build('CREMAD', cremad, split='test', on_missing='skip', folders=dict(audio='AudioWAV/x'))
 
 
@@ -208,8 +208,8 @@ def test_unreadable_files_are_named(cremad):
         InputError, match=r'1003_IOM_FEA_XX: its frames differ in size \(H, W\): \[\(16, 20\), \(20, 30'
     ):
         build('CREMAD', cremad, augment=False, frames=3, modalities='visual')[3]
+    (cremad / 'test.csv').write_text('\n')
     with pytest.raises(InputError, match=r'test\.csv: the list is empty'):
-        (cremad / 'test.csv').write_text('\n')
         build('CREMAD', cremad, split='test')
 
 

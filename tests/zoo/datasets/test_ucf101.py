@@ -126,9 +126,7 @@ def test_a_wrong_list_is_named(root, file, text, message):
 def test_a_flow_with_one_direction_is_missing_and_unequal_ones_are_an_error(root):
     folder = root / 'tvl1_flow' / 'v' / 'v_ApplyEyeMakeup_g01_c01'
     (folder / 'frame000003.jpg').unlink()
-    with pytest.raises(
-        InputError, match=r'u/v_ApplyEyeMakeup_g01_c01 holds 6 fields of flow, .*holds? ?5|6 fields.* 5\.'
-    ):
+    with pytest.raises(InputError, match=r'u/v_\w+_g01_c01 holds 6 fields of flow, .*v/v_\w+_g01_c01 5\.'):
         build(root, split='test')[0]
     for file in folder.iterdir():
         file.unlink()
