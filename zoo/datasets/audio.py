@@ -22,7 +22,7 @@ from torch import Tensor
 from registry import InputError, unknown_name
 
 SUFFIXES = ('.wav', '.npy', '.pt', '.pkl')
-UNREADABLE = (OSError, ValueError, EOFError, struct.error, RuntimeWarning, UnboundLocalError, ZeroDivisionError)
+UNREADABLE = (OSError, ValueError, EOFError, struct.error, UnboundLocalError, ZeroDivisionError)
 FLOOR = 1e-7  # what is added before the logarithm
 
 
@@ -253,10 +253,11 @@ def read_features(file: Path) -> Tensor:
         FileNotFoundError: No such file.
         InputError: It can not be read, or holds something else.
     """
+    suffix = file.suffix.lower()
     try:
-        if file.suffix == '.npy':
+        if suffix == '.npy':
             x = np.load(file, allow_pickle=False)
-        elif file.suffix == '.pkl':
+        elif suffix == '.pkl':
             with open(file, 'rb') as opened:
                 x = _ArrayUnpickler(opened).load()
         else:

@@ -205,12 +205,14 @@ def list_frames(folder: str | Path) -> list[str]:
     """The names of the images in a folder in the order of the numbers in them.
 
     Raises:
-        InputError: No such folder.
+        InputError: No such folder, or none in it.
     """
     try:
         names = [e.name for e in os.scandir(folder) if _is_image(e.name)]
     except OSError as error:
         raise InputError(f'{folder}: the folder of frames can not be read ({error.strerror}).') from error
+    if not names:
+        raise InputError(f'{folder}: the folder holds no frame.')
     return sorted(names, key=_natural)
 
 

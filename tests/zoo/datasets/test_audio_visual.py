@@ -191,6 +191,13 @@ def test_a_wrong_argument_is_refused(cremad, arguments, error, message):
         build('CREMAD', **{'root': cremad, **arguments})
 
 
+def test_sets_of_sound_and_of_pictures_can_be_one(cremad):
+    part = dict(type='CREMAD', root=str(cremad), size=12)
+    parts = dict(voice=dict(**part, modalities='audio'), face=dict(**part, modalities='visual'))
+    both = DATASETS.build(dict(type='UnpairedMulti', datasets=parts, transforms=[dict(type='Resize', size=9)]))
+    assert shapes(both[0]) == {'voice': (1, 257, 299), 'face': (3, 9, 9)}
+
+
 def test_unreadable_files_are_named(cremad):
     data = build('CREMAD', cremad, augment=False)
     (cremad / 'AudioWAV' / '1000_IOM_NEU_XX.wav').write_bytes(b'no sound')
@@ -203,6 +210,17 @@ def test_unreadable_files_are_named(cremad):
     (folder / '1002_IOM_SAD_XX' / '00001.jpg').write_bytes(b'no image')
     with pytest.raises(InputError, match=r'1002_IOM_SAD_XX/00001\.jpg: can not be read as an image'):
         data[2]
+    for file in (folder / '1004_IOM_DIS_XX').iterdir():
+        file.unlink()
+    with pytest.raises(InputError, match=r'1004_IOM_DIS_XX: the folder holds no frame'):
+        data[4]
+    for file in (folder / '1005_IOM_ANG_XX').iterdir():
+        file.unlink()
+    (folder / '1005_IOM_ANG_XX').rmdir()
+    with pytest.raises(InputError, match=r'1005_IOM_ANG_XX: the folder of frames can not be read'):
+        data[5]
+    paint(folder / '1004_IOM_DIS_XX', 3)
+    paint(folder / '1005_IOM_ANG_XX', 3)
     Image.new('RGB', (30, 20)).save(folder / '1003_IOM_FEA_XX' / '00000.jpg')
     with pytest.raises(
         InputError, match=r'1003_IOM_FEA_XX: its frames differ in size \(H, W\): \[\(16, 20\), \(20, 30'
