@@ -51,15 +51,8 @@ class AllViews(MultimodalDataset):
         settings = dict(type='RandomView', degrees=degrees, shift=shift, blur=blur, nearest=nearest)
         self.views = [self._build_transform({**settings, 'views': view}) for view in names_of(views)]
         self.classes = self.dataset.classes
-        for name in (
-            'ragged',
-            'invalid',
-            'channel_order',
-            'list',
-            'names',
-            'apart',
-            'frames',
-        ):  # what the engine looks at
+        # what the engine and the checks look at
+        for name in ('ragged', 'invalid', 'channel_order', 'list', 'names', 'apart', 'frames'):
             if hasattr(self.dataset, name):
                 setattr(self, name, getattr(self.dataset, name))
 

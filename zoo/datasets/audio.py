@@ -4,6 +4,7 @@ Recipes are not interchangeable. They differ in the rate of the samples, the win
 in standardisation, and a host trained with one hears noise in another; hence shapes are checked file by file.
 """
 
+import json
 import math
 import pickle
 import struct
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from registry import InputError, unknown_name
 
+PREPARED = 'prepared.json'  # how the spectrograms of a folder were made
 SUFFIXES = ('.wav', '.npy', '.pt', '.pkl')
 UNREADABLE = (OSError, ValueError, EOFError, struct.error, UnboundLocalError, ZeroDivisionError)
 FLOOR = 1e-7  # what is added before the logarithm
@@ -181,6 +183,29 @@ class Spectrograms:
             x = F.pad(x, (0, more), value=x.min().item())
         return x[None]
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What spectrograms depend on, as `PREPARED` keeps it beside files."""
+        return {'recipe': self.name, 'seconds': self.recipe.seconds, 'sample_rate': self.recipe.sample_rate}
+
+    def check_folder(self, folder: Path) -> None:
+        """Refuse a folder that ``tools/prepare_audio.py`` filled with other settings; without its note there is none.
+
+        Raises:
+            InputError: It says so, or can not be read.
+        """
+        file = folder / PREPARED
+        if not self.computes or not file.is_file():
+            return
+        try:
+            found = json.loads(file.read_text(encoding='utf8'))
+        except (OSError, ValueError) as error:
+            raise InputError(f'{file}: can not be read ({error}).') from error
+        if found != self.settings:
+            raise InputError(
+                f'{file}: the spectrograms there were made with {found}, {self.owner} wants {self.settings}.'
+            )
+
     def check_header(self, file: str | Path) -> None:
         """`check_shape` of a ``.npy``, from its header alone."""
         try:
@@ -281,7 +306,7 @@ class _ArrayUnpickler(pickle.Unpickler):
     """Unpickles numpy's arrays and refuses all else, which might run code."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if module.split('.')[0] == 'numpy' and name in ('ndarray', 'dtype', '_reconstruct', 'scalar', '_frombuffer'):
+        if module.split('.')[0] == 'numpy' and name in ('ndarray', 'dtype', '_reconstruct', '_frombuffer'):
             return super().find_class(module, name)
         if (module, name) == ('_codecs', 'encode'):  # how protocol 2 writes bytes
             return super().find_class(module, name)

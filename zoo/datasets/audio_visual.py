@@ -76,6 +76,7 @@ class AudioVisual(ClipDataset):
     def find(self, modality: str) -> dict[str, str]:
         owner = type(self).__name__
         if modality == 'audio':
+            self.spectrograms.check_folder(self.folder('audio'))
             return list_files(self.folder('audio'), owner, SUFFIXES)
         return list_clips(self.folder('visual'), owner, self.least_frames)
 

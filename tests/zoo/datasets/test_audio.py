@@ -161,7 +161,7 @@ def save(file, x):
     if file.suffix == '.npy':
         np.save(file, x)
     elif file.suffix == '.pkl':
-        file.write_bytes(pickle.dumps(np.asfortranarray(x), protocol=2 + 2 * (x.dtype == np.float32)))
+        file.write_bytes(pickle.dumps(np.asfortranarray(x), protocol=2 + 3 * int(x.dtype == np.float32)))
     else:
         torch.save(torch.from_numpy(x), file)
     return file
