@@ -52,7 +52,7 @@ class AudioVisual(ClipDataset):
         lists: Mapping[str, str] | None = None,
         folders: Mapping[str, str] | None = None,
         val_fraction: float = 0.0,
-        on_missing: str = 'error',
+        on_missing: str | None = None,
         transforms: Iterable[Mapping[str, Any] | str | Callable[[Sample], Sample]] = (),
     ) -> None:
         self.spectrograms = self._spectrograms(recipe, seconds, sample_rate, shape, columns)

@@ -61,7 +61,7 @@ class ClipDataset(MultimodalDataset):
         val_fraction: The share of the training list, 0 <= share < 1, that the split ``'val'`` gets and ``'train'``
             loses where they share it: evenly spaced lines, the same in every run.
         on_missing: What a clip is that lacks a modality: an ``'error'``; with it ``'absent'``, unless it lacks all; or
-            left out, ``'skip'``. One line says how many there are.
+            left out, ``'skip'``. One line says how many there are. None: as is usual for the set, mostly an error.
         transforms: See `MultimodalDataset`; they come after those above.
 
     Raises:
@@ -74,6 +74,7 @@ class ClipDataset(MultimodalDataset):
     origin: ClassVar[str] = ''
     flow: ClassVar[tuple[str, ...]] = ()  # modalities that are optical flow
     least_frames: ClassVar[int] = 1  # clips with fewer have none
+    usually: ClassVar[str] = 'error'  # what ``on_missing`` is by default
 
     def __init__(
         self,
@@ -86,13 +87,14 @@ class ClipDataset(MultimodalDataset):
         lists: Mapping[str, str] | None = None,
         folders: Mapping[str, str] | None = None,
         val_fraction: float = 0.0,
-        on_missing: str = 'error',
+        on_missing: str | None = None,
         transforms: Iterable[Mapping[str, Any] | str | Callable[[Sample], Sample]] = (),
     ) -> None:
         super().__init__(modalities, transforms)
         owner = type(self).__name__
         if not isinstance(frames, int) or isinstance(frames, bool) or frames < 1:
             raise InputError(f'{owner}: frames is a whole number of at least 1, got {frames!r}.')
+        on_missing = self.usually if on_missing is None else on_missing
         if on_missing not in ON_MISSING:
             raise unknown_name(f'on_missing of {owner}', on_missing, ON_MISSING)
         shared = self.lists['train'] == self.lists['val'] and 'val' not in (lists or ())

@@ -56,7 +56,7 @@ class UCF101(ClipDataset):
         lists: Mapping[str, str] | None = None,
         folders: Mapping[str, str] | None = None,
         val_fraction: float = 0.0,
-        on_missing: str = 'error',
+        on_missing: str | None = None,
         transforms: Iterable[Mapping[str, Any] | str | Callable[[Sample], Sample]] = (),
     ) -> None:
         if not isinstance(flow_length, int) or isinstance(flow_length, bool) or flow_length < 1:

@@ -3,7 +3,7 @@ data/vggsound50; every tenth clip for training validates, clips with files missi
 with FrameAverage. See docs/datasets.md."""
 
 _statistics = dict(mean=dict(visual=[123.675, 116.28, 103.53]), std=dict(visual=[58.395, 57.12, 57.375]))
-_dataset = dict(type='VGGSound', root='data/vggsound50', val_fraction=0.1, on_missing='skip')
+_dataset = dict(type='VGGSound', root='data/vggsound50', val_fraction=0.1)
 _loader = dict(batch_size=64, num_workers=8)
 
 train_dataloader = dict(**_loader, drop_last=True, dataset=dict(**_dataset, split='train', frames=3))
