@@ -16,7 +16,7 @@ from .rgbd_folder import choose_names
 
 @DATASETS.register_module()
 class UCF101(ClipDataset):
-    """101 actions in 13,320 videos (Soomro et al., 2012), in ``rgb`` and ``flow``.
+    """Actions of 101 classes in 13,320 videos (Soomro et al., 2012), in ``rgb`` and ``flow``.
 
     Expects in ``root``: ``ucfTrainTestlist/`` with ``classInd.txt``, ``trainlist01.txt`` and ``testlist01.txt``,
     ``jpegs_256/<video>/frame000001.jpg`` and ``tvl1_flow/{u,v}/<video>/frame000001.jpg``, flow in grey with 128 for no

@@ -307,7 +307,7 @@ def vggsound(tmp_path):
 
 def test_vggsound_numbers_the_classes_of_its_table_and_skips_short_clips(vggsound):
     with pytest.warns(UserWarning, match=r'VGGSound train in .*: of 3 clips 1 have no visual; 1 are left out'):
-        train = build('VGGSound', vggsound, on_missing='skip')
+        train = build('VGGSound', vggsound)
     assert train.classes == ('airplane', 'barking', 'playing drums, loudly', 'zither')
     assert [s['target'].item() for s in train] == [2, 1]
     assert shapes(train[1]) == {'audio': (1, 257, 1004), 'visual': (3, 12, 12)}
@@ -318,13 +318,13 @@ def test_vggsound_numbers_the_classes_of_its_table_and_skips_short_clips(vggsoun
     with pytest.raises(
         InputError, match=r'csv:3: cc_7 has no visual, expected the folder .*cc_7 with at least 4 frames'
     ):
-        build('VGGSound', vggsound)
+        build('VGGSound', vggsound, on_missing='error')
 
 
 def test_vggsound_takes_five_seconds_of_a_sound(vggsound):
     (vggsound / 'dd_12.npy').unlink()
     sound(vggsound / 'dd_12.wav', 6)
-    arguments = dict(recipe='ogm_ge_vggsound', modalities='audio', on_missing='skip', split='test')
+    arguments = dict(recipe='ogm_ge_vggsound', modalities='audio', split='test')
     with pytest.warns(UserWarning, match='1 have no audio'):
         data, moving = (build('VGGSound', vggsound, **arguments, augment=a) for a in (False, True))
     assert data[0]['inputs']['audio'].shape == (1, 129, 626)
