@@ -9,11 +9,7 @@ Example: python tools/prepare_brats.py MICCAI_BraTS2020_TrainingData --out data/
 """
 
 import argparse
-import json
-import os
-from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -34,6 +30,7 @@ from zoo.datasets.brats import (
 from zoo.engine import command
 from zoo.engine.checkpoint import write_text
 from zoo.engine.evaluate import make_writable
+from zoo.engine.prepared import check_settings, write_npy
 from zoo.engine.progress import track
 
 
@@ -81,19 +78,6 @@ def main() -> None:
     Console().print(f'{args.out}: {len(cases)} cases ({sizes}), {written} of them written now.', highlight=False)
 
 
-def check_settings(file: Path, settings: dict[str, Any]) -> None:
-    """Keep how cases are written beside them, so that a folder does not hold cases of two kinds.
-
-    Raises:
-        InputError: Those that are there were written otherwise.
-    """
-    if file.is_file():
-        if (found := json.loads(file.read_text(encoding='utf8'))) != settings:
-            raise InputError(f'{file}: the cases there were written with {found}, not {settings}: use another --out.')
-    else:
-        write_text(file, json.dumps(settings) + '\n')
-
-
 def write_case(out: Path, folder: Path, least: int, allow_missing: bool) -> bool:
     """Write one case unless it is there; whether it was written.
 
@@ -116,25 +100,6 @@ def stack(case: Case) -> np.ndarray:
         if name in case.volumes:
             stacked[..., channel] = case.volumes[name]
     return stacked
-
-
-def write_npy(file: Path, array: np.ndarray) -> None:
-    """Write an array so that nobody sees half of it.
-
-    Raises:
-        InputError: It can not be written.
-    """
-    temporary = file.with_name(f'.{file.name}.{os.getpid()}')
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, 'wb') as stream:
-            np.save(stream, np.ascontiguousarray(array))
-        os.replace(temporary, file)
-    except OSError as error:
-        raise InputError(f'{file}: can not be written ({error.strerror or error}).') from None
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 if __name__ == '__main__':

@@ -2,16 +2,19 @@
 
 from . import transforms
 from .all_views import AllViews
+from .ave import AVE
 from .base import IGNORE, UNLABELLED, MultimodalDataset, Sample, check_inputs
 from .brain_phantoms import BrainPhantoms
 from .brats import BraTS
 from .casia_surf import CASIASURF
+from .cremad import CREMAD
 from .crisismmd import CrisisMMD
 from .digit_scenes import DigitScenes
 from .drone_vehicle import DroneVehicle
 from .flir_aligned import FLIRAligned
 from .image_folders import ImageFolders
 from .image_masks import ImageMasks
+from .kinetics_sounds import KineticsSounds
 from .llvip import LLVIP
 from .m3fd import M3FD
 from .medmnist import MedMNIST
@@ -21,14 +24,19 @@ from .paired_folders import PairedFolders
 from .paired_yolo import PairedYOLO
 from .rgbd_folder import RGBDFolder
 from .sun_rgbd import SUNRGBD
+from .ucf101 import UCF101
 from .unpaired_multi import UnpairedMulti
+from .vggsound import VGGSound
 
 __all__ = [
+    'AVE',
     'CASIASURF',
+    'CREMAD',
     'IGNORE',
     'LLVIP',
     'M3FD',
     'SUNRGBD',
+    'UCF101',
     'UNLABELLED',
     'AllViews',
     'BraTS',
@@ -39,6 +47,7 @@ __all__ = [
     'FLIRAligned',
     'ImageFolders',
     'ImageMasks',
+    'KineticsSounds',
     'MedMNIST',
     'MultimodalDataset',
     'NYUv2',
@@ -48,6 +57,7 @@ __all__ = [
     'RGBDFolder',
     'Sample',
     'UnpairedMulti',
+    'VGGSound',
     'check_inputs',
     'transforms',
 ]

@@ -51,7 +51,8 @@ class AllViews(MultimodalDataset):
         settings = dict(type='RandomView', degrees=degrees, shift=shift, blur=blur, nearest=nearest)
         self.views = [self._build_transform({**settings, 'views': view}) for view in names_of(views)]
         self.classes = self.dataset.classes
-        for name in ('ragged', 'invalid', 'channel_order', 'list', 'names'):  # what the engine looks at
+        # what the engine and the checks look at
+        for name in ('ragged', 'invalid', 'channel_order', 'list', 'names', 'apart', 'frames'):
             if hasattr(self.dataset, name):
                 setattr(self, name, getattr(self.dataset, name))
 
@@ -69,7 +70,7 @@ class AllViews(MultimodalDataset):
     def load(self, index: int) -> Sample:
         index, view = divmod(index, len(self.views))
         self.dataset.epoch = self.epoch
-        return self.views[view](self.dataset[index])
+        return self.transformed(self.views[view], self.dataset[index])
 
     def load_target(self, index: int) -> Any:
         return self.dataset.load_target(index // len(self.views))

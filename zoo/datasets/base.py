@@ -1,6 +1,6 @@
 """What every data set of the zoo delivers, and the checks that name the file at fault."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -63,6 +63,9 @@ class MultimodalDataset(Dataset):
         all_modalities: What the data set can deliver; the class says it.
         all_channels: Modality to number of channels; the class says it.
         spatial_dims: 2 for images; 3 for volumes, whose inputs are (C, D, H, W) and masks (D, H, W).
+        apart: Modalities that are no picture of the scene, spectrograms for instance: (C, H, W) of a size of their own,
+            which transforms that move pixels (`Geometry`) do not see.
+        frames: Pictures of each other modality in a sample; of several the inputs are (C, T, H, W).
         modalities: What this instance delivers; the columns of ``present`` in this order.
         channels: Modality to number of channels, of ``modalities`` only.
         classes: The names of the classes; their number is ``num_classes``.
@@ -82,6 +85,8 @@ class MultimodalDataset(Dataset):
     all_modalities: ClassVar[tuple[str, ...]] = ()
     all_channels: ClassVar[dict[str, int]] = {}
     spatial_dims: ClassVar[int] = 2
+    apart: tuple[str, ...] = ()
+    frames: int = 1
     classes: tuple[str, ...] = ()
     epoch: int = 0
 
@@ -99,7 +104,7 @@ class MultimodalDataset(Dataset):
     def _build_transform(self, cfg: Mapping[str, Any] | str) -> Callable[[Sample], Sample]:
         """A transform from its config; what it says about modalities must be about those of the data set."""
         transform = TRANSFORMS.build(cfg)
-        for key in ('modalities', 'nearest', 'fill'):
+        for key in ('modalities', 'nearest', 'fill', 'flow'):
             given = getattr(transform, key, None)
             names = (given,) if isinstance(given, str) else given if isinstance(given, (Sequence, Mapping)) else ()
             for name in names:
@@ -179,7 +184,8 @@ class MultimodalDataset(Dataset):
 
     @classmethod
     def own_sizes(cls, **arguments: Any) -> dict[str, tuple[int, ...]]:
-        """Modality to the size of its inputs, of a text (L,), where that is not the one of the pictures.
+        """Modality to the size of its inputs, (H, W), (T, H, W) or, of a text, (L,), where that is not the one of the
+        pictures.
 
         Args:
             arguments: Those of the data set.
@@ -289,10 +295,21 @@ class MultimodalDataset(Dataset):
                 sample = transform.mix(sample, lambda i=i: self._prepare(self._partner(index), i, used), self.epoch)
                 continue
             try:
-                sample = transform(sample)
+                sample = self.transformed(transform, sample)
             except InputError as error:  # a transform does not know whose sample it has
                 raise InputError(f'{self.source(index)}: {error}') from None
         return sample
+
+    def transformed(self, transform: Callable[[Sample], Sample], sample: Sample) -> Sample:
+        """The sample through one transform, which does not see the modalities `apart` if it moves pixels."""
+        inputs = sample['inputs']
+        pictures = {m: x for m, x in inputs.items() if m not in self.apart}
+        if len(pictures) == len(inputs) or not getattr(transform, 'moves_pixels', False):
+            return transform(sample)
+        if not pictures:
+            return sample
+        moved = transform({**sample, 'inputs': pictures})
+        return {**moved, 'inputs': {m: moved['inputs'].get(m, x) for m, x in inputs.items()}}
 
     def _partner(self, index: int) -> int:
         """A sample drawn uniformly among those with the modalities of sample ``index``."""
@@ -325,7 +342,13 @@ class MultimodalDataset(Dataset):
                 ``info['mask_size']`` says the size of the mask.
         """
         size = check_inputs(
-            sample['inputs'], sample['present'], self.modalities, source, self.channels, self.spatial_dims
+            sample['inputs'],
+            sample['present'],
+            self.modalities,
+            source,
+            self.channels,
+            self.spatial_dims + (self.frames > 1),
+            self.apart,
         )
         self._check_target(sample.get('target'), size, source, sample.get('info', {}).get('mask_size'))
 
@@ -358,8 +381,9 @@ def check_inputs(
     source: str,
     channels: Mapping[str, int] | None = None,
     spatial_dims: int = 2,
+    apart: Collection[str] = (),
 ) -> tuple[int, ...]:
-    """Refuse inputs that no host could use; returns the size (H, W, ...) that all present ones share but for texts.
+    """Refuse inputs that no host could use; returns the size (H, W, ...) that all present ones share but for texts and those apart.
 
     Args:
         inputs: Modality to tensor (C, H, W), or (C, ...) where ``channels`` is None; of a text (C, L) int64.
@@ -367,7 +391,9 @@ def check_inputs(
         modalities: The names of the columns of ``present``.
         source: What the message begins with.
         channels: What C must be.
-        spatial_dims: 2 for images (C, H, W), 3 for volumes (C, D, H, W); not looked at where ``channels`` is None.
+        spatial_dims: 2 for images (C, H, W), 3 for volumes (C, D, H, W) and several frames (C, T, H, W); not looked at
+            where ``channels`` is None.
+        apart: Modalities (C, H, W) of a size of their own.
 
     Raises:
         InputError: See `MultimodalDataset.check_sample`.
@@ -380,14 +406,14 @@ def check_inputs(
         x = inputs.get(modality)
         if x is None:
             raise InputError(f'{source}: {modality} is marked as present but has no tensor.')
-        letters = 'L' if is_words(x) else 'DHW'[-spatial_dims:]
+        letters = 'L' if is_words(x) else 'DHW'[-(2 if modality in apart else spatial_dims) :]
         if channels is not None and (x.ndim != 1 + len(letters) or x.shape[0] != channels[modality] or 0 in x.shape):
             expected = f'({channels[modality]}, {", ".join(letters)})'
             raise InputError(f'{source}: {modality} has the shape {tuple(x.shape)}, expected {expected}.')
         # the sum is the cheap test; a large but finite image may overflow it
         if x.is_floating_point() and not x.sum().isfinite() and (bad := (~x.isfinite()).sum().item()):
             raise InputError(f'{source}: {modality} holds NaN or Inf in {bad} of {x.numel()} values.')
-        if not is_words(x):
+        if not (modality in apart or is_words(x)):
             sizes[modality] = tuple(x.shape[1:])
     if len(set(sizes.values())) > 1:
         listed = ', '.join(f'{m} {"x".join(map(str, size))}' for m, size in sizes.items())

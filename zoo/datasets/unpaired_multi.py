@@ -70,6 +70,7 @@ class UnpairedMulti(MultimodalDataset):
                 raise InputError(f'UnpairedMulti: {name} ({kind}) is no set of one label with named classes.')
         self.all_modalities = tuple(self.datasets)
         self.all_channels = {n: d.channels[d.modalities[0]] for n, d in self.datasets.items()}
+        self.apart = tuple(n for n, d in self.datasets.items() if d.modalities[0] in d.apart)
         super().__init__(None, transforms)
         self.classes = {n: d.classes for n, d in self.datasets.items()}
         self.mode, self.seed, self.pairing, self.repair = mode, seed, pairing, repair

@@ -273,7 +273,8 @@ class FileItems(Sequence[Item]):
         for transform in self.transforms:
             sample = transform(sample)
         source, dims = ', '.join(dict.fromkeys(map(str, entry.files.values()))), getattr(self.cls, 'spatial_dims', 2)
-        check_inputs(sample['inputs'], sample['present'], self.host.modalities, source, self.channels, dims)
+        apart = getattr(self.cls, 'apart', ())
+        check_inputs(sample['inputs'], sample['present'], self.host.modalities, source, self.channels, dims, apart)
         scene = _scene(self.host, entry.name, read, size, self.classes, None, self.blue_first)
         return Item(replace(scene, place=place), sample, grid)
 

@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from registry import ENCODERS, LOSSES, InputError, unknown_name
+from registry import LOSSES, InputError, unknown_name
 from zoo.batch import Batch, Outputs
+from zoo.encoders.build import build_encoder
 from zoo.host import MultimodalHost
 
 
@@ -117,13 +118,6 @@ def nearest_labels(target: Tensor, size: Sequence[int]) -> Tensor:
     for dim, (large, small) in enumerate(zip(target.shape[1:], size), start=1):
         target = target.index_select(dim, torch.arange(small, device=target.device) * large // small)
     return target
-
-
-def build_encoder(encoder: str | Mapping, in_chans: int, default: str = 'TimmEncoder') -> nn.Module:
-    """An encoder from a config, a registered name, or the name of a timm model, which ``default`` wraps."""
-    if isinstance(encoder, str):
-        encoder = {'type': encoder} if encoder in ENCODERS.module_dict else {'model': encoder}
-    return ENCODERS.build({'type': default, **encoder}, default_args={'in_chans': in_chans})
 
 
 def build_encoders(encoder: str | Mapping, in_chans: Mapping[str, int], default: str = 'TimmEncoder') -> nn.ModuleDict:

@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 from torch import nn
 
 from registry import InputError
-
-from .label_host import build_encoder
+from zoo.encoders.build import build_encoder
 
 
 def volume_encoder(

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from registry import TRANSFORMS, InputError, NameNotFound
+from registry import DATASETS, TRANSFORMS, InputError, NameNotFound
 from zoo.datasets import IGNORE, MultimodalDataset
 
 
@@ -107,6 +107,67 @@ def test_a_negative_index_counts_from_the_end_and_iteration_ends():
         data[3]
     with pytest.raises(IndexError):
         data[-4]
+
+
+class Talk(Pairs):
+    """Two pictures, and sound of a size of its own."""
+
+    all_modalities = ('sound', 'rgb', 'depth')
+    all_channels: ClassVar = {'sound': 1, 'rgb': 3, 'depth': 1}
+    apart = ('sound',)
+
+    def load(self, index):
+        inputs = {'sound': torch.rand(1, 9, 31), **good()['inputs']}
+        if index == 1:
+            inputs = {'sound': inputs['sound']}
+        return good(index, inputs=inputs, present=torch.tensor([True, index != 1, index != 1]))
+
+
+def test_what_is_no_picture_keeps_its_size_and_is_not_moved():
+    data = Talk(transforms=['RandomFlip', dict(type='Resize', size=(8, 10)), dict(type='LetterBox', size=(12, 14))])
+    assert {m: tuple(x.shape) for m, x in data[0]['inputs'].items()} == {
+        'sound': (1, 9, 31),
+        'rgb': (3, 12, 14),
+        'depth': (1, 12, 14),
+    }
+    assert list(data[1]['inputs']) == ['sound']
+    turned = DATASETS.build(dict(type='AllViews', dataset=Talk()))
+    assert len(turned) == 12
+    assert all(s['inputs']['sound'].shape == (1, 9, 31) for s in turned)
+    with pytest.raises(InputError, match=r'sound has the shape \(1, 9\), expected \(1, H, W\)'):
+        data.check_sample(Talk().load(0) | {'inputs': {**data[0]['inputs'], 'sound': torch.zeros(1, 9)}}, 'here')
+
+
+class Clips(Pairs):
+    """Two frames of each modality."""
+
+    frames = 2
+
+    def load(self, index):
+        frame = torch.arange(24.0).view(4, 6)
+        return good(index, inputs={'rgb': frame.byte().expand(3, 2, 4, 6), 'depth': frame.expand(1, 2, 4, 6)})
+
+
+@pytest.mark.parametrize(
+    'transform',
+    [
+        dict(type='Resize', size=(5, 7)),
+        dict(type='RandomResizedCrop', size=(5, 7)),
+        dict(type='RandomFlip', p=1),
+        dict(type='LetterBox', size=(5, 7)),
+        dict(type='RandomAffine', size=(5, 7), degrees=20),
+        dict(type='RandomView', views=['rotated', 'blurred']),
+    ],
+    ids=lambda t: t['type'],
+)
+def test_all_frames_of_a_sample_are_moved_alike(transform):
+    inputs = Clips(transforms=[transform])[0]['inputs']
+    assert inputs['rgb'].shape[:2] == (3, 2)
+    assert inputs['rgb'].shape[1:] == inputs['depth'].shape[1:]
+    for x in inputs.values():
+        assert torch.equal(x[:, 0], x[:, 1])
+    with pytest.raises(InputError, match=r'rgb has the shape \(3, 4, 6\), expected \(3, D, H, W\)'):
+        Clips().check_sample(good(), 'here')
 
 
 def test_metainfo_names_classes_and_modalities():

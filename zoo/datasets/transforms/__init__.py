@@ -2,7 +2,7 @@
 
 from .affine import RandomAffine
 from .frequency_filter import FrequencyFilter, frequency_filter
-from .geometry import Geometry, RandomCrop, RandomFlip, RandomResize, RandomRotation, Resize
+from .geometry import Geometry, RandomCrop, RandomFlip, RandomResize, RandomResizedCrop, RandomRotation, Resize
 from .letterbox import LetterBox
 from .mixing import Mixing, MixUp, Mosaic
 from .photometric import RandomGain, RandomHSV, scale_hsv
@@ -24,6 +24,7 @@ __all__ = [
     'RandomGain',
     'RandomHSV',
     'RandomResize',
+    'RandomResizedCrop',
     'RandomRotation',
     'RandomView',
     'Resize',

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torchvision import tv_tensors
+from torchvision.transforms import RandomResizedCrop as TorchvisionCrop
 from torchvision.transforms.v2 import functional as F
 
 from registry import TRANSFORMS, InputError, unknown_name
@@ -33,6 +34,7 @@ class Geometry:
     text stays, and a target that is a class.
     """
 
+    moves_pixels = True  # a data set keeps what is no picture from it
     any_sizes = False  # True: the modalities and the mask may enter with different sizes
     nearest: tuple[str, ...] = ()  # modalities that take the nearest pixel as masks do
 
@@ -242,26 +244,70 @@ class RandomCrop(Geometry):
 
 
 @TRANSFORMS.register_module()
+class RandomResizedCrop(Geometry):
+    """Cuts out a random part of random size and aspect ratio and resizes it (Szegedy et al., CVPR 2015).
+
+    Args:
+        size: Height and width that come out, or one number for both.
+        scale: The smallest and the largest share of the image's area.
+        ratio: The smallest and the largest width over height, drawn on a logarithmic scale.
+        nearest: See `Resize`.
+
+    Raises:
+        InputError: A size, shares or ratios that are none.
+    """
+
+    def __init__(
+        self,
+        size: int | Sequence[int],
+        scale: Sequence[float] = (0.08, 1.0),
+        ratio: Sequence[float] = (3 / 4, 4 / 3),
+        nearest: Sequence[str] | str = (),
+    ) -> None:
+        self.size, self.nearest = image_size(size), names_of(nearest)
+        self.scale = interval('scale of RandomResizedCrop', scale)
+        self.ratio = interval('ratio of RandomResizedCrop', ratio)
+        if self.scale[0] <= 0 or self.scale[1] > 1 or self.ratio[0] <= 0:
+            raise InputError(
+                f'RandomResizedCrop takes a scale in (0, 1] and a ratio above 0, got {scale!r} and {ratio!r}.'
+            )
+
+    def draw(self, height: int, width: int) -> Move:
+        window = TorchvisionCrop.get_params(torch.empty(0, height, width), list(self.scale), list(self.ratio))
+        return lambda x: _resize(F.crop(x, *window), self.size)
+
+
+@TRANSFORMS.register_module()
 class RandomFlip(Geometry):
     """Mirrors left and right, or above and below; for both put two into the list.
 
     Args:
         p: The probability.
         direction: ``'horizontal'`` swaps left and right, ``'vertical'`` above and below.
+        flow: The modalities that are optical flow, channels u, v, u, v, ...: motion along the mirrored axis changes its
+            sign, in 8 bits around 127.5.
 
     Raises:
         InputError: A probability out of range.
         NameNotFound: An unknown direction.
     """
 
-    def __init__(self, p: float = 0.5, direction: str = 'horizontal') -> None:
-        self.p = probability('RandomFlip', p)
+    def __init__(self, p: float = 0.5, direction: str = 'horizontal', flow: Sequence[str] | str = ()) -> None:
+        self.p, self.flow = probability('RandomFlip', p), names_of(flow)
         if direction not in FLIPS:
             raise unknown_name('direction of RandomFlip', direction, FLIPS)
         self.direction = direction
 
     def draw(self, height: int, width: int) -> Move:
         return FLIPS[self.direction] if torch.rand(()).item() < self.p else stay
+
+    def move_input(self, move: Move, modality: str, x: Tensor) -> Tensor:
+        moved = super().move_input(move, modality, x)
+        if move is stay or modality not in self.flow:
+            return moved
+        motion = moved[list(FLIPS).index(self.direction) :: 2]
+        motion.copy_(255 - motion if x.dtype == torch.uint8 else -motion)  # a flip is a copy
+        return moved
 
 
 def stay(x: Tensor) -> Tensor:

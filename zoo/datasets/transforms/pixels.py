@@ -104,12 +104,12 @@ def warp(x: Tensor, matrix: np.ndarray, size: tuple[int, int], fill: float, near
 
 def _apply(operate: Callable[[np.ndarray], np.ndarray], x: Tensor) -> Tensor:
     """Run a function of OpenCV over the channels of a tensor, a few at once."""
-    pixels = _pixels(x[None] if x.ndim == 2 else x)
+    pixels = _pixels(x)
     parts = [operate(pixels[..., c : c + FEW]) for c in range(0, pixels.shape[2], FEW)]
     parts = [p.reshape(*p.shape[:2], -1) for p in parts]  # OpenCV drops a single channel
     moved = torch.from_numpy(parts[0] if len(parts) == 1 else np.concatenate(parts, 2)).permute(2, 0, 1)
     moved = (moved if x.is_floating_point() else moved.round()).to(x.dtype)
-    return moved[0] if x.ndim == 2 else moved
+    return moved if x.ndim == 3 else moved.reshape(*x.shape[:-2], *moved.shape[-2:])
 
 
 def _mean(x: Tensor) -> float:
@@ -120,6 +120,6 @@ def _mean(x: Tensor) -> float:
 
 
 def _pixels(x: Tensor) -> np.ndarray:
-    """(H, W, C) in one of the two types that every function of OpenCV takes."""
+    """(..., H, W) as (H, W, C) in one of the two types that every function of OpenCV takes."""
     x = x if x.dtype in (torch.uint8, torch.float32) else x.float()
-    return np.ascontiguousarray(x.permute(1, 2, 0).numpy())
+    return np.ascontiguousarray(x.reshape(-1, *x.shape[-2:]).permute(1, 2, 0).numpy())

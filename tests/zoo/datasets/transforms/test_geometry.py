@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from registry import TRANSFORMS, InputError
-from zoo.datasets.transforms import RandomCrop, RandomFlip, RandomResize, RandomRotation, Resize
+from zoo.datasets.transforms import RandomCrop, RandomFlip, RandomResize, RandomResizedCrop, RandomRotation, Resize
 
 ALL = [
     dict(type='Resize', size=(9, 14)),
@@ -16,8 +16,18 @@ ALL = [
     dict(type='RandomCrop', size=(7, 11)),
     dict(type='RandomCrop', size=(12, 11), resize_smaller=True),
     dict(type='RandomFlip', p=0.5),
+    dict(type='RandomResizedCrop', size=(9, 14), scale=(0.9, 1)),
 ]
-NAMES = ['resize', 'random resize', 'rotation', 'rotation with canvas', 'crop', 'crop or resize', 'flip']
+NAMES = [
+    'resize',
+    'random resize',
+    'rotation',
+    'rotation with canvas',
+    'crop',
+    'crop or resize',
+    'flip',
+    'resized crop',
+]
 
 
 def scene(height=12, width=20, target=None):
@@ -175,12 +185,38 @@ def test_a_flip_happens_as_often_as_asked():
         (dict(type='RandomResize', scale=1.4), r'scale of RandomResize is a pair of numbers, got 1\.4'),
         (dict(type='RandomResize', scale=(1.4, 1.0)), r'is a pair \(smallest, largest\), got \(1\.4, 1\.0\)'),
         (dict(type='RandomResize', scale=(0, 1)), r'scale of RandomResize is above 0'),
+        (
+            dict(type='RandomResizedCrop', size=4, scale=(0, 1)),
+            r'takes a scale in \(0, 1\] and a ratio above 0, got \(0',
+        ),
+        (dict(type='RandomResizedCrop', size=4, ratio=(0, 1)), 'and a ratio above 0'),
         (dict(type='RandomFlip', p=1.5), r'RandomFlip takes a probability p, which must be in 0\.\.1, got 1\.5'),
     ],
 )
 def test_wrong_arguments_are_refused(config, message):
     with pytest.raises(InputError, match=message):
         TRANSFORMS.build(config)
+
+
+def test_a_resized_crop_is_a_part_of_the_area_and_ratio_asked_for():
+    image = torch.stack([torch.arange(80.0)[:, None].expand(80, 120), torch.arange(120.0).expand(80, 120)])
+    for _ in range(40):
+        y, x = RandomResizedCrop(24, scale=(0.2, 0.5), ratio=(0.8, 1.25))({'inputs': {'ir': image}})['inputs']['ir']
+        height, width = ((a.max() - a.min()).item() * 24 / 23 for a in (y, x))
+        assert 0.15 < height * width / (80 * 120) < 0.56
+        assert 0.7 < width / height < 1.4
+
+
+@pytest.mark.parametrize(('direction', 'axis', 'turned'), [('horizontal', -1, 0), ('vertical', -2, 1)])
+def test_a_flip_turns_the_motion_along_its_axis(direction, axis, turned):
+    flow = torch.randint(0, 256, (4, 2, 5, 6), dtype=torch.uint8)  # u, v, u, v of two frames
+    sample = {'inputs': {'flow': flow, 'real': flow - 127.5}}
+    moved = RandomFlip(1, direction, flow=['flow', 'real'])(sample)['inputs']
+    expected = (flow - 127.5).flip(axis)
+    expected[turned::2] *= -1
+    assert torch.equal(moved['real'], expected)
+    assert torch.equal(moved['flow'], (expected + 127.5).to(torch.uint8))
+    assert torch.equal(RandomFlip(0, direction, flow='flow')(sample)['inputs']['flow'], flow)
 
 
 def test_a_crop_larger_than_its_image_is_refused():
