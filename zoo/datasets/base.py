@@ -383,7 +383,8 @@ def check_inputs(
     spatial_dims: int = 2,
     apart: Collection[str] = (),
 ) -> tuple[int, ...]:
-    """Refuse inputs that no host could use; returns the size (H, W, ...) that all present ones share but for texts and those apart.
+    """Refuse inputs that no host could use; returns the size (H, W, ...) that all present ones share but for texts and
+    those apart.
 
     Args:
         inputs: Modality to tensor (C, H, W), or (C, ...) where ``channels`` is None; of a text (C, L) int64.
