@@ -185,7 +185,7 @@ def test_logits_of_one_modality_need_unimodal_predictions():
 
 
 def test_a_place_that_is_not_there_is_named_with_those_that_are():
-    with pytest.raises(NameNotFound, match=r"of the teacher .* named 'layer5'.*features, fused, pre_activation"):
+    with pytest.raises(NameNotFound, match=r"read the teacher .* named 'layer5'.*features, fused, pre_activation"):
         build('rgb').plug(FitNet(teacher=build('depth'), teacher_features='layer5'))
     with pytest.raises(NameNotFound, match=r'encoders\.depth\.model\.layer4'):
         build('rgb').plug(FitNet(teacher=build('depth'), teacher_features='layer4'))
