@@ -1,10 +1,12 @@
 """Grids of runs: which rows with which seeds, what is missing, and the table of what is there."""
 
+import inspect
 import json
 import math
 import os
 import platform
 import re
+import shutil
 import statistics
 import tempfile
 import time
@@ -17,8 +19,9 @@ from typing import Any
 
 import torch
 import yaml
+from mmengine.config import Config
 
-from registry import InputError, unknown_name
+from registry import PLUGINS, InputError, unknown_name
 
 from .attack_checkpoint import attack_checkpoint
 from .checkpoint import write_text
@@ -26,15 +29,21 @@ from .config import load_config
 from .runner import Runner
 from .trial import CLEAN, fraction
 
-ROW_KEYS = ('name', 'config', 'group', 'plugins', 'options', 'tune', 'static_from')
+ROW_KEYS = ('name', 'config', 'group', 'plugins', 'options', 'tune', 'static_from', 'teacher', 'seeds')
 GRID_KEYS = ('title', 'config', 'seeds', 'rows')
 ATTACK_KEYS = ('attacks', 'eps', 'steps', 'count')
+WEIGHTS = Path('work_dirs') / 'grids'  # of teachers
 TUNING_SEEDS = 2  # rates are chosen on the validation data of this many seeds
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training: a row's recipe with one seed."""
+    """One training: a row's recipe with one seed.
+
+    Attributes:
+        teacher: The run whose best weights teach this one.
+        weights: Where these are kept of a teacher; they are not part of the results.
+    """
 
     row: str
     seed: int
@@ -43,6 +52,8 @@ class Run:
     plugins: list[str] | None
     options: dict[str, Any]
     attack: dict[str, Any] = field(default_factory=dict)
+    teacher: 'Run | None' = None
+    weights: Path | None = None
 
     @property
     def done(self) -> bool:
@@ -56,6 +67,8 @@ class Run:
     def recipe(self) -> dict[str, Any]:
         """What makes a result one of this run."""
         recipe = {'plugins': self.plugins or [], 'options': self.options}
+        if self.teacher:
+            recipe['teacher'] = self.teacher.row
         return {**recipe, 'attack': self.attack} if self.attack else recipe
 
     def save(self, result: Mapping[str, Any]) -> None:
@@ -72,10 +85,15 @@ def run_one(run: Run) -> dict[str, Any]:
     start = time.perf_counter()
     cfg = load_config(run.config, run.plugins, run.options, run.seed)
     cfg.log_level = 'ERROR'
+    if run.teacher:
+        _give_teacher(cfg, run.teacher)
     with tempfile.TemporaryDirectory() as folder:
         runner = Runner(cfg, folder, 'cpu')
         result = runner.train_and_test().to_dict()
         robust = _attack(run, Path(folder) / 'best.pth') if run.attack else {}
+        if run.weights:
+            run.weights.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(Path(folder) / 'best.pth', run.weights)
         scalars = runner.message_hub.log_scalars
     logged = {k.removeprefix('train/'): v.current() for k, v in scalars.items() if k.startswith('train/plugin/')}
     for subset in result['subsets']:
@@ -93,6 +111,14 @@ def run_one(run: Run) -> dict[str, Any]:
         'date': date.today().isoformat(),
         'hardware': hardware(),
     }
+
+
+def _give_teacher(cfg: Config, teacher: Run) -> None:
+    """Let a run teach every plugin of a config that has a teacher."""
+    model = load_config(teacher.config, teacher.plugins, teacher.options, teacher.seed).model.to_dict()
+    for plugin in cfg.plugins:
+        if 'teacher' in inspect.signature(PLUGINS.find(plugin['type'])).parameters:
+            plugin.update(teacher=model, checkpoint=str(teacher.weights))
 
 
 def _attack(run: Run, path: Path) -> dict[str, dict[str, float]]:
@@ -123,10 +149,12 @@ def hardware() -> str:
 class Grid:
     """Rows and seeds of one results table, and the folder of their results.
 
-    A row has a ``name`` and may have ``plugins`` (expressions as ``--plugins`` takes them, none by default; null keeps
-    those of the config), ``options`` (as ``--cfg-options``), ``config`` instead of the grid's, ``group``, ``tune`` (one
-    option and its candidates, chosen by the complete score on the validation data), or ``static_from``, the name of an
-    MWAM row whose mean weights become a fixed factor for each branch.
+    A row has a ``name`` and may have ``seeds`` (how many of the grid's, the first ones), ``plugins`` (expressions as
+    ``--plugins`` takes them, none by default; null keeps those of the config), ``options`` (as ``--cfg-options``),
+    ``config`` instead of the grid's, ``group``, ``tune`` (one option and its candidates, chosen by the complete score
+    on the validation data), ``static_from``, the name of an MWAM row whose mean weights become a fixed factor for each
+    branch, or ``teacher``, the name of the row whose best weights, of the same seed, teach the row's plugins: they are
+    kept in ``work_dirs``, and made again where they lack.
 
     A grid may have an ``attack``: ``attacks``, ``eps``, ``steps`` and ``count`` of `attack_checkpoint`, under which
     every trained host is scored with all its modalities.
@@ -169,6 +197,10 @@ class Grid:
             for key in row:
                 if key not in ROW_KEYS:
                     raise unknown_name(f'key of a row of {path.name}', key, ROW_KEYS)
+        names = [row['name'] for row in data['rows']]
+        for row in data['rows']:
+            if row.get('teacher', names[0]) not in names:
+                raise unknown_name(f'row of {path.name} (teacher of {row["name"]})', row['teacher'], names)
         return cls(path.stem, folder=path.with_suffix(''), **data)
 
     def path(self, row: str, seed: int, variant: str = '') -> Path:
@@ -179,14 +211,17 @@ class Grid:
     def missing(self, only: str = '*') -> list[Run]:
         """The runs that have no result and wait for no other."""
         runs = [run for row in self.rows if fnmatchcase(row['name'], only) for run in self._runs(row)]
-        return [run for run in runs if not run.done]
+        runs = [run for run in runs if not run.done]
+        first = {r.teacher.path: r.teacher for r in runs if r.teacher and not r.teacher.weights.is_file()}
+        ready = [r for r in runs if r.path not in first and not (r.teacher and r.teacher.path in first)]
+        return [*first.values(), *ready]
 
     def count(self, only: str = '*', done: bool = False) -> int:
         """How many runs the chosen rows take, or have done."""
         total = 0
         for row in self.rows:
             if fnmatchcase(row['name'], only):
-                paths = [self.path(row['name'], s) for s in self.seeds]
+                paths = [self.path(row['name'], s) for s in self.seeds[: row.get('seeds')]]
                 for value in _candidates(row):
                     paths += [self.path(row['name'], s, f'tune {value}') for s in self.seeds[:TUNING_SEEDS]]
                 total += sum(p.is_file() for p in paths) if done else len(paths)
@@ -214,8 +249,15 @@ class Grid:
             if not (factors := self._mean_weights(source)):
                 return
             plugins = [f'StaticWeights(factors={factors})']
-        for seed in self.seeds:
-            yield Run(row['name'], seed, self.path(row['name'], seed), config, plugins, options, self.attack)
+        teachers = {r.get('teacher') for r in self.rows}
+        by_seed = {}
+        if 'teacher' in row:
+            by_seed = {r.seed: r for r in self._runs(next(r for r in self.rows if r['name'] == row['teacher']))}
+        for seed in self.seeds[: row.get('seeds')]:
+            path = self.path(row['name'], seed)
+            weights = WEIGHTS / self.name / f'{path.stem}.pth' if row['name'] in teachers else None
+            teacher = by_seed.get(seed)
+            yield Run(row['name'], seed, path, config, plugins, options, self.attack, teacher, weights)
 
     def _tuned(self, row: Mapping[str, Any]) -> dict[str, Any] | None:
         """The candidate with the best mean validation score; None while any is missing."""
@@ -342,6 +384,13 @@ def _notes(grid: Grid) -> list[str]:
     for config in dict.fromkeys(row['config'] for row in grid.rows if 'config' in row):
         rows = ', '.join(row['name'] for row in grid.rows if row.get('config') == config)
         notes.append(f'{rows}: `{config}`.')
+    for n in sorted({row['seeds'] for row in grid.rows if 'seeds' in row}):
+        rows = ', '.join(row['name'] for row in grid.rows if row.get('seeds') == n)
+        notes.append(f'{rows}: the first {n} seeds.')
+    if attack := grid.attack:
+        shares = {'eps': attack['eps'], 'steps': attack.get('steps'), 'samples': attack.get('count', 'all')}
+        listed = ', '.join(f'{k} {v}' for k, v in shares.items() if v)
+        notes.append(f'Attacks of all modalities: {", ".join(attack["attacks"])}, {listed}.')
     if everything:
         seconds = statistics.median(r['seconds'] for r in everything)
         dates = sorted({r['date'] for r in everything})

@@ -20,6 +20,13 @@ rows:
   - {name: MWAM, plugins: [MWAM]}
   - {name: static, static_from: MWAM}
 """
+SHORT = {
+    'train_dataloader.dataset.per_digit': 1,
+    'val_dataloader.dataset.per_digit': 1,
+    'test_dataloader.dataset.per_digit': 1,
+    'train_cfg.max_epochs': 1,
+    'model.encoder': 'test_resnet',
+}
 
 
 @pytest.fixture
@@ -98,16 +105,9 @@ def test_an_attack_is_part_of_the_recipe_and_has_its_columns(grid, tmp_path):
 
 def test_a_trained_host_is_attacked(tmp_path, cache, monkeypatch):
     monkeypatch.setenv('COUNTERPOISE_CACHE', str(cache))
-    options = {
-        'train_dataloader.dataset.per_digit': 1,
-        'val_dataloader.dataset.per_digit': 1,
-        'test_dataloader.dataset.per_digit': 1,
-        'train_cfg.max_epochs': 1,
-        'model.encoder': 'test_resnet',
-    }
     attack = {'attacks': ['PGD'], 'eps': '4/255', 'steps': [1, 2], 'count': 8}
     config = str(ROOT / 'configs' / 'late_fusion' / 'r18_digitscenes.py')
-    found = run_one(Run('base', 0, tmp_path / 'x.json', config, [], options, attack))
+    found = run_one(Run('base', 0, tmp_path / 'x.json', config, [], SHORT, attack))
     assert list(found['robust']) == ['clean', 'pgd-1', 'pgd-2']
     assert found['robust']['pgd-2'] <= found['robust']['clean']
 
@@ -125,4 +125,38 @@ def test_a_trained_host_is_attacked(tmp_path, cache, monkeypatch):
 def test_a_bad_grid_is_refused(tmp_path, text, message):
     (tmp_path / 'bad.yaml').write_text(text)
     with pytest.raises((InputError, NameNotFound), match=message):
+        Grid.load(tmp_path / 'bad.yaml')
+
+
+def test_a_teacher_is_trained_first_and_again_where_its_weights_lack(grid, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    grid.rows += [{'name': 'taught', 'teacher': 'base', 'plugins': ['LogitKD'], 'seeds': 1}]
+    assert names(grid, 'taught') == [('base', 0)]
+    (teacher,) = grid.missing('taught')
+    teacher.save(result(90))
+    assert names(grid, 'taught') == [('base', 0)]  # the result is there, its weights are not
+    teacher.weights.parent.mkdir(parents=True)
+    teacher.weights.write_bytes(b'')
+    (taught,) = grid.missing('taught')
+    assert (taught.row, taught.seed, taught.teacher) == ('taught', 0, teacher)
+    taught.save(result(80))
+    assert grid.missing('taught') == []
+    assert grid.count('taught') == 1
+
+
+def test_a_run_is_taught_by_the_weights_of_another(tmp_path, cache, monkeypatch):
+    monkeypatch.setenv('COUNTERPOISE_CACHE', str(cache))
+    configs = ROOT / 'configs' / 'fd_cmkd'
+    config = str(configs / 'r18_digitscenes_depth.py')
+    teacher = Run('depth', 0, tmp_path / 't.json', config, [], SHORT, weights=tmp_path / 'weights' / 't.pth')
+    teacher.save(run_one(teacher))
+    config = str(configs / 'r18_digitscenes_rgb.py')
+    taught = run_one(Run('taught', 0, tmp_path / 's.json', config, ['FDCMKD'], SHORT, teacher=teacher))
+    assert teacher.weights.is_file()
+    assert taught['sweep']['modalities'] == ['rgb']
+
+
+def test_a_teacher_that_is_no_row_is_named(tmp_path):
+    (tmp_path / 'bad.yaml').write_text(GRID + '  - {name: taught, teacher: bsae}\n')
+    with pytest.raises(NameNotFound, match='bsae.*base'):
         Grid.load(tmp_path / 'bad.yaml')

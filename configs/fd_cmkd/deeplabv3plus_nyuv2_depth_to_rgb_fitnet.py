@@ -1,0 +1,4 @@
+"""NYU-Depth V2: depth teaches rgb by FitNet, to compare with FD-CMKD."""
+
+_base_ = './deeplabv3plus_nyuv2_depth_to_rgb_fdcmkd.py'
+plugins = [dict(_base_.plugins[0], type='FitNet')]

@@ -1,0 +1,4 @@
+"""NYU-Depth V2: rgb teaches depth by DIST, to compare with FD-CMKD."""
+
+_base_ = './deeplabv3plus_nyuv2_rgb_to_depth_fdcmkd.py'
+plugins = [dict(_base_.plugins[0], type='DIST')]
