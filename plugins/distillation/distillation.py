@@ -273,9 +273,10 @@ class Distillation(Taught):
             batch = Batch(zeros, ones, tuple(seen), batch.target, info=batch.info)
         batch = batch.view(seen)
         batch = self.teacher.own(batch.replace(present=batch.available))
-        place, encoded = pair.teacher_place, 'logits' not in self.reads and not self.trains_teacher
+        place = pair.teacher_place
+        enough = self.reads == {'features'} and not self.trains_teacher and place.encoded and self.teacher.separable
         with nullcontext() if self.trains_teacher else torch.no_grad():
-            if encoded and place.encoded:
+            if enough:  # nothing needs to be fused
                 outputs = Outputs(None, self.teacher.features(batch), {})
             else:
                 outputs = self.teacher.run(batch)

@@ -158,5 +158,5 @@ def test_a_run_is_taught_by_the_weights_of_another(tmp_path, cache, monkeypatch)
 
 def test_a_teacher_that_is_no_row_is_named(tmp_path):
     (tmp_path / 'bad.yaml').write_text(GRID + '  - {name: taught, teacher: bsae}\n')
-    with pytest.raises(NameNotFound, match='bsae.*base'):
+    with pytest.raises(NameNotFound, match=r'bsae.*base'):
         Grid.load(tmp_path / 'bad.yaml')
