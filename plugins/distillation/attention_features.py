@@ -14,9 +14,12 @@ from .distillation import Distillation, Knowledge
 from .places import Stages
 
 
-def attention_map(x: Tensor) -> Tensor:
-    """Where a map (B, C, H, W) is strong: the mean square over channels, as a vector (B, H * W) of length 1."""
-    return F.normalize(x.square().mean(1).flatten(1), dim=1)
+def attention_maps(x: Tensor, sizes: Sequence[tuple[int, int]]) -> list[Tensor]:
+    """Where a map (B, C, H, W) is strong: the mean square over channels at each of these sizes, as vectors (B, H * W)
+    of length 1."""
+    energy = x.square().mean(1, keepdim=True)
+    sized = [energy if energy.shape[2:] == size else F.adaptive_avg_pool2d(energy, size) for size in sizes]
+    return [F.normalize(e.flatten(1), dim=1) for e in sized]
 
 
 class StageAttention(nn.Module):
@@ -45,16 +48,16 @@ class StageAttention(nn.Module):
 
 
 def attention_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], weights: Tensor) -> Tensor:
-    """The squared difference of `attention_map` of each stage of the teacher and each of the student, averaged over
+    """The squared difference of the attention map of each stage of the teacher and each of the student, averaged over
     places, weighted by ``weights`` (B, T, S) and added up over both; the student's maps are brought to the teacher's
-    size (Ji et al., AAAI 2021, Eq. 5)."""
-    total = weights.new_zeros(())
-    for i, t in enumerate(teacher):
-        target = attention_map(t)
-        sized = [s if s.shape[2:] == t.shape[2:] else F.adaptive_avg_pool2d(s, t.shape[2:]) for s in student]
-        apart = torch.stack([(attention_map(s) - target).square().mean(1) for s in sized], 1)
-        total = total + (weights[:, i] * apart).sum(1).mean()
-    return total
+    sizes (Ji et al., AAAI 2021, Eq. 5)."""
+    sizes = [tuple(t.shape[2:]) for t in teacher]
+    targets = [attention_maps(t, [size])[0] for t, size in zip(teacher, sizes)]
+    apart = [
+        torch.stack([(x - target).square().mean(1) for x, target in zip(attention_maps(s, sizes), targets)], 1)
+        for s in student
+    ]
+    return (weights * torch.stack(apart, 2)).sum((1, 2)).mean()
 
 
 @PLUGINS.register_module()

@@ -15,6 +15,7 @@ from zoo.engine.grid import hardware
 
 from . import (
     detection,
+    distillation,
     evaluation,
     exchange,
     frequency_ratio,
@@ -31,6 +32,11 @@ SUITES = {
         plugin_steps.measure,
         'Training step, three ResNet-18 branches at 112x112, batch 64 '
         '(aims: MWAM and OGM 1.02, OGM-GE 1.08, of which drawing its noise is the floor)',
+    ),
+    'distillation': (
+        distillation.measure,
+        'Training step of a ResNet-18 at 112x112, batch 64, taught by another (aim: FD-CMKD within 1.05 of the '
+        "student's step and the teacher's pass)",
     ),
     'frequency': (
         frequency_ratio.measure,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from plugins.distillation.attention_features import StageAttention, attention_loss, attention_map
+from plugins.distillation.attention_features import StageAttention, attention_loss, attention_maps
 from plugins.distillation.c2kd import kendall_tau, without_target
 from plugins.distillation.ofd import negative_margin, ofd_loss
 from plugins.distillation.pkd import pkd_loss
@@ -50,9 +50,10 @@ def test_ofd_is_the_literal_partial_distance(shape):
 
 def test_attention_maps_have_length_one_and_show_places_not_channels():
     x = draw(2, 3, 4, 5)
-    found = attention_map(x)
-    torch.testing.assert_close(found.norm(dim=1), torch.ones(2, dtype=torch.float64))
-    torch.testing.assert_close(attention_map(-2 * x[:, [2, 0, 1]]), found)
+    whole, half = attention_maps(x, [(4, 5), (2, 3)])
+    assert half.shape == (2, 6)
+    torch.testing.assert_close(whole.norm(dim=1), torch.ones(2, dtype=torch.float64))
+    torch.testing.assert_close(attention_maps(-2 * x[:, [2, 0, 1]], [(4, 5)])[0], whole)
 
 
 def test_attention_weighs_pairs_of_stages():
@@ -62,9 +63,9 @@ def test_attention_weighs_pairs_of_stages():
     expected = 0.0
     for i, t in enumerate(teacher):
         for j, s in enumerate(student):
-            sized = torch.nn.functional.adaptive_avg_pool2d(s, t.shape[2:])
+            sized = torch.nn.functional.adaptive_avg_pool2d(s.square().mean(1), t.shape[2:])
             for b in range(2):
-                a, c = (z[b].square().mean(0).flatten() for z in (sized, t))
+                a, c = sized[b].flatten(), t[b].square().mean(0).flatten()
                 expected += float(weights[b, i, j] * (a / a.norm() - c / c.norm()).square().mean()) / 2
     assert float(attention_loss(student, teacher, weights)) == pytest.approx(expected)
     attention = StageAttention([3, 5], [4, 6, 6], 8).double()(student, teacher)
