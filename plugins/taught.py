@@ -108,6 +108,11 @@ class Taught(Plugin):
         from zoo.engine.config import load_config
         from zoo.engine.cost import without_weights
 
+        if self.checkpoint and not Path(self.checkpoint).is_file():
+            described = f' with {self.source}' if isinstance(self.source, str) else ''
+            raise InputError(
+                f'No checkpoint {self.checkpoint!r} of the teacher of {self.name}: train it first{described}.'
+            )
         saved = ckpt.load(self.checkpoint) if self.checkpoint else {}
         if isinstance(self.source, (str, Mapping)):
             model = load_config(self.source).model if isinstance(self.source, str) else self.source

@@ -110,7 +110,7 @@ def test_a_teacher_comes_from_a_config_and_a_checkpoint(tmp_path):
 
 
 def test_a_checkpoint_that_is_not_there_is_named():
-    with pytest.raises(InputError, match=r"No checkpoint 'work/none.pth'"):
+    with pytest.raises(InputError, match=r"No checkpoint 'work/none\.pth' of the teacher of LogitKD: train it first"):
         build('rgb').plug(LogitKD(teacher=MODEL, checkpoint='work/none.pth'))
 
 
