@@ -3,6 +3,7 @@
 from .adversarial_training import AdversarialTraining
 from .distillation import C2KD, DIST, DKD, DML, NKD, OFD, PKD, AttentionFeatures, Distillation, FitNet, LogitKD
 from .fd_cmkd import FDCMKD
+from .intervention import Intervention
 from .mad import MAD
 from .mar import MAR
 from .modality_dropout import ModalityDropout
@@ -26,6 +27,7 @@ __all__ = [
     'AttentionFeatures',
     'Distillation',
     'FitNet',
+    'Intervention',
     'LogitKD',
     'Taught',
     'MAD',

@@ -123,6 +123,20 @@ class MultimodalHost(BaseModel):
         tasks, over positive anchors in detection. NaN in a sample that has none of these."""
         raise NotImplementedError
 
+    def divergence(self, reference: Any, prediction: Any, batch: Batch, weight: Tensor | None = None) -> Tensor:
+        """How far a prediction is from a reference, for each sample: (B,), 0 where they are equal.
+
+        Here the mean absolute difference of tensors (B, C, ...); tasks with a better measure define it.
+
+        Args:
+            reference: A prediction of this host.
+            prediction: Another one of the same samples.
+            batch: These samples; a target says which places count.
+            weight: (B, 1, ...) of each place; differences are multiplied by it, and averaged as before.
+        """
+        apart = (prediction - reference).abs()
+        return (apart if weight is None else apart * weight).flatten(1).mean(1)
+
     def training_only(self) -> Iterable[nn.Parameter]:
         """The parameters that inference does not use: auxiliary heads and decoders."""
         return ()

@@ -10,6 +10,7 @@ from registry import InputError, check_arguments
 from zoo.batch import Batch, Outputs
 from zoo.boxes import check_thresholds, detections
 from zoo.host import MultimodalHost
+from zoo.precision import widened
 
 from .label_host import for_each
 from .sizes import check_padding
@@ -126,6 +127,16 @@ class BoxHost(MultimodalHost):
             )
         boxes, labels = self.labelled(batch.target, prediction.get('modality'))
         return self.criterion.true_class_probability(prediction, boxes, labels)
+
+    def divergence(
+        self, reference: Raw | Tensor, prediction: Raw | Tensor, batch: Batch, weight: Tensor | None = None
+    ) -> Tensor:
+        """How far the probabilities of the classes are apart, of all places together, over their mean sum, which is
+        detached: (B,), in [0, 2]. Most places hold nothing, and a mean over them would say nothing. Boxes do not count,
+        nor does ``weight``: there is no map."""
+        p, q = (widened(x['scores']).sigmoid() if isinstance(x, Mapping) else x[:, 4:] for x in (reference, prediction))
+        mass = (p + q).detach().flatten(1).sum(1) / 2
+        return (p - q).abs().flatten(1).sum(1) / mass.clamp(min=torch.finfo(mass.dtype).tiny)
 
     def labelled(self, target: Any, modality: str | None = None) -> tuple[Lists, Lists]:
         """Boxes and labels of a target: the modality's own, where there are any."""

@@ -11,6 +11,7 @@ from registry import LOSSES, InputError, unknown_name
 from zoo.batch import Batch, Outputs
 from zoo.encoders.build import build_encoder
 from zoo.host import MultimodalHost
+from zoo.precision import widened
 
 
 class LabelHost(MultimodalHost):
@@ -84,6 +85,19 @@ class LabelHost(MultimodalHost):
         probability = (-each).exp()
         valid = valid.view(len(valid), -1)
         return probability.view_as(valid).masked_fill(~valid, 0).sum(1) / valid.sum(1)
+
+    def divergence(self, reference: Tensor, prediction: Tensor, batch: Batch, weight: Tensor | None = None) -> Tensor:
+        """KL(reference || prediction) of the class probabilities, averaged over the elements of a sample that are not
+        to be ignored: (B,), in nats."""
+        p, q = (F.log_softmax(widened(z), 1) for z in (reference, prediction))
+        each = (p.exp() * (p - q)).sum(1)
+        if weight is not None:
+            each = each * weight[:, 0]
+        counts = torch.ones_like(each)
+        if isinstance(batch.target, Tensor) and batch.target.shape == each.shape:
+            counts = (batch.target != self.ignore_index).to(each.dtype)
+        each, counts = each.view(len(each), -1), counts.view(len(each), -1)
+        return (each * counts).sum(1) / over(counts.sum(1))
 
     def training_only(self) -> Iterator[nn.Parameter]:
         """The auxiliary heads."""

@@ -89,6 +89,12 @@ class MultiTaskHost(LabelHost):
         of = super().true_class_probability
         return torch.stack([of(z, part) for _, z, part in self._parts(prediction, batch)]).nanmean(0)
 
+    def divergence(self, reference: Logits, prediction: Logits, batch: Batch, weight: Tensor | None = None) -> Tensor:
+        """See `LabelHost`; the weighted sum over the tasks, whether a sample has labels or not."""
+        of, first, second = super().divergence, self.by_task(reference), self.by_task(prediction)
+        batch = batch.replace(target=None)
+        return sum(w * of(first[t], second[t], batch, weight) for t, w in self.task_weights.items())
+
     def by_task(self, prediction: Logits) -> dict[str, Tensor]:
         """The logits (B, K) of each task."""
         return prediction if self.several else {'task': prediction}

@@ -1,0 +1,4 @@
+"""Small blocks for small inputs."""
+
+BLIND = True
+VARIANTS = [{'block': 4}]
