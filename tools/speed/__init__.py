@@ -19,6 +19,7 @@ from . import (
     evaluation,
     exchange,
     frequency_ratio,
+    intervention,
     loading,
     plugin_steps,
     running,
@@ -37,6 +38,11 @@ SUITES = {
         distillation.measure,
         'Training step of a ResNet-18 at 112x112, batch 64, taught by another (aim: FD-CMKD within 1.05 of the '
         "student's step and the teacher's pass)",
+    ),
+    'intervention': (
+        intervention.measure,
+        'Training step with variants of the batch, three ResNet-18 branches at 64x64, batch 32 (aim: what its passes '
+        'take, and nothing beside)',
     ),
     'frequency': (
         frequency_ratio.measure,
