@@ -56,8 +56,8 @@ class Intervention(Plugin):
 
     Variants of the clean batch run beside it: blocks hidden in different places of each modality (complementary),
     blocks hidden in the same places of all (random), and each modality taken away in turn (dropout). The batch of the
-    task's loss stays as it is, and no plugin acts in a variant's pass. A step costs three passes and one more for each
-    modality.
+    task's loss stays as it is, and no plugin acts in a variant's pass. A step costs three passes; a host whose encoders
+    do not see each other fuses what it has encoded for the rest, any other takes a pass more for each modality.
 
     The distance of two predictions is the host's (`MultimodalHost.divergence`): for class logits the divergence of
     their probabilities. A host with gates (``outputs.extras['gates']``: `CFI`) weighs it by them, those of the masked
@@ -150,16 +150,13 @@ class Intervention(Plugin):
     ) -> dict[str, Tensor]:
         """Run the variants, add both losses."""
         own = host.own(batch)
-        variants = {kind: self.masked(host, own, kind) for kind in MASKED}
         taken = self._taken(host) if self.necessity != 'none' else []
-        free = self.necessity == 'margin' and self.detach_dropped
         without = {m: drop(own, m) for m in taken}
-        guided = {**variants, **({} if free else without)}
         with host.aside(update_statistics=self.statistics == 'update'):
-            ran = self._run(host, guided)
-            with torch.no_grad() if free else nullcontext():
-                ran.update(self._run(host, without if free else {}))
-                only = self._only(host, own, ran)
+            ran = self._run(host, {kind: self.masked(host, own, kind) for kind in MASKED})
+            with torch.no_grad() if self.necessity == 'margin' and self.detach_dropped else nullcontext():
+                ran.update(self._fused(host, own, outputs, without))
+            only = self._only(host, own, outputs, ran)
         clean = outputs.prediction
         stay = 0.0
         for kind in MASKED:
@@ -199,6 +196,16 @@ class Intervention(Plugin):
             return {name: host.run(v) for name, v in variants.items()}
         return run_together(host, variants)
 
+    def _fused(
+        self, host: MultimodalHost, batch: Batch, outputs: Outputs, variants: dict[str, Batch]
+    ) -> dict[str, Outputs]:
+        """The outputs of variants that differ in ``present`` only: what is encoded already is fused anew, unless
+        statistics are to follow whole passes."""
+        if not variants or not host.separable or self.statistics == 'update':
+            return self._run(host, variants)
+        masks = torch.stack([v.present for v in variants.values()])
+        return dict(zip(variants, host.run_subsets(batch, masks, outputs.features)))
+
     def _batches(self, host: MultimodalHost) -> bool:
         if self.passes == 'auto':
             return not any(isinstance(m, _NormBase) and m.training for m in host.modules())
@@ -212,7 +219,9 @@ class Intervention(Plugin):
             clean = tree_map_only(Tensor, torch.detach, clean)
         return host.divergence(clean, variant.prediction, batch, gates)
 
-    def _only(self, host: MultimodalHost, batch: Batch, ran: dict[str, Outputs]) -> dict[str, Outputs]:
+    def _only(
+        self, host: MultimodalHost, batch: Batch, outputs: Outputs, ran: dict[str, Outputs]
+    ) -> dict[str, Outputs]:
         """What each modality says by itself; with two it is the pass without the other."""
         names = host.modalities
         if self.necessity != 'margin':
@@ -224,7 +233,7 @@ class Intervention(Plugin):
         masks = torch.eye(len(names), dtype=torch.bool)
         kept = {m: keep_one(batch, row) for m, row in zip(names, masks)}
         with torch.no_grad():
-            return self._run(host, kept)
+            return self._fused(host, batch, outputs, kept)
 
     def _needed(
         self,

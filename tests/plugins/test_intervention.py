@@ -57,7 +57,8 @@ class Adder(MultimodalHost):
         }
 
     def fuse(self, features, mask):
-        return sum(self.scale[m] * features[m] for m in self.modalities)
+        columns = zip(self.modalities, mask.view(*mask.shape, 1, 1, 1).unbind(1))
+        return sum(torch.where(here, self.scale[m] * features[m], 0) for m, here in columns)
 
     def decode(self, fused, features):
         return Outputs(fused, features, {'gates': [F.avg_pool2d(fused, 2).sigmoid()]})
@@ -153,7 +154,7 @@ def test_variants_may_update_running_statistics_as_published():
         host(**data(host), mode='loss')
         norm = next(m for m in host.modules() if isinstance(m, nn.BatchNorm2d))
         counts.append(int(norm.num_batches_tracked))
-    # complementary, random, and the one without ir; without rgb its encoder sees nothing
+    # clean, complementary, random, and without ir; without rgb its encoder sees nothing
     assert counts == [1, 4]
 
 
@@ -166,7 +167,10 @@ def test_one_pass_for_all_variants_gives_what_one_after_the_other_does():
         present = torch.ones(6, 3, dtype=torch.bool)
         present[0, 1:] = present[1, 0] = False
         results.append(host(**batch, present=present, mode='loss'))
-    torch.testing.assert_close(results[1], results[0])
+        host.separable = False
+        results.append(host(**batch, present=present, mode='loss'))
+    for other in results[1:]:
+        torch.testing.assert_close(other, results[0])
 
 
 def test_variants_run_together_where_no_layer_mixes_samples():
@@ -175,20 +179,24 @@ def test_variants_run_together_where_no_layer_mixes_samples():
     assert batched._batches(build().eval())
 
 
-def test_margin_has_no_gradient_through_what_is_worse_and_the_distance_none_through_the_clean():
+@pytest.mark.parametrize('separable', [True, False])
+def test_margin_has_no_gradient_through_what_is_worse_and_encoders_that_are_apart_run_three_times(separable):
     host = still(build()).plug(Intervention(block=8, passes='sequential'))
     still(host)
-    seen = []
-    run = host.run
+    host.separable = separable
+    seen, calls = [], []
+    decode = host.decode
 
-    def watched(batch):
-        outputs = run(batch)
-        seen.append((batch.present.all().item(), outputs.prediction.requires_grad))
+    def watched(fused, features):
+        outputs = decode(fused, features)
+        seen.append(outputs.prediction.requires_grad)
         return outputs
 
-    host.run = watched
+    host.decode = watched
+    host.encoders['rgb'].register_forward_hook(lambda *_: calls.append(1))
     host(**data(host), mode='loss')
-    assert seen == [(True, True)] * 3 + [(False, False)] * 2
+    assert seen == [True] * 3 + [False] * 2
+    assert len(calls) == (3 if separable else 5)
 
 
 def test_a_sample_of_one_modality_keeps_it_and_needs_nothing():

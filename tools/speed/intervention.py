@@ -18,8 +18,9 @@ BATCH, SIZE = 32, 64
 
 
 def measure(device: str = 'cpu', repeats: int | None = None) -> list[dict[str, Any]]:
-    """Median step with more and more variants over that of as many passes, all of one round: the step without the
-    plugin for each pass with a gradient, a forward pass for each without; and the masks alone."""
+    """Median step with more and more variants over that of the passes that the variants would take on any host, all of
+    one round: the step without the plugin for each with a gradient, a forward pass for each without; and the masks
+    alone."""
     repeats = repeats or (9 if device == 'cpu' else 50)
     steps = {
         'without': (_step(device, None), 1, 0),
