@@ -20,7 +20,7 @@ Sources = Mapping[str, Tensor]
 
 LEVELS = 256
 PEAK = 255.0
-FLAT = 1e-12  # variance below which a picture is flat: what is left of it is rounding
+FLAT = 1e-8  # variance below which there is none: mean squares on 0..255 are rounded to 1e-11, one pixel makes 1e-6
 SSIM_TAPS, SSIM_SIGMA, SSIM_K = 11, 1.5, (0.01, 0.03)
 VIF_SCALES, VIF_NOISE = 4, 2.0
 
@@ -128,11 +128,12 @@ def visual_information_fidelity(fused: Tensor, sources: Sources, present: Tensor
         if scale:
             f, s = (_blur(x, taps, taps / 5)[..., ::2, ::2] for x in (f, s))
         _, _, var_f, var_s, cov = _moments(f, s, taps, taps / 5)
-        gain = torch.where((var_s > FLAT) & (var_f > FLAT), cov / var_s, 0.0).clamp(min=0)
+        var_s = var_s.where(var_s > FLAT, 0.0)
+        gain = torch.where((var_s > 0) & (var_f > FLAT), cov / var_s, 0.0).clamp(min=0)
         lost = torch.where(gain > 0, var_f - gain * cov, var_f).clamp(min=0)
         kept = kept + (gain**2 * var_s / (lost + VIF_NOISE)).log1p().sum((2, 3))
         held = held + (var_s / VIF_NOISE).log1p().sum((2, 3))
-    return _total(torch.where(held > FLAT, kept / held, 0.0), here)
+    return _total(torch.where(held > 0, kept / held, 0.0), here)
 
 
 def edge_preservation(fused: Tensor, sources: Sources, present: Tensor | None = None) -> Tensor:
