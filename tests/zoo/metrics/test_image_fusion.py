@@ -47,9 +47,10 @@ class Loader(list):
 
 
 def sources(size=4, shape=(41, 43), seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    noise = torch.rand(2, size, 1, *shape, generator=generator)
-    return dict(zip(MODALITIES, (torch.nn.functional.avg_pool3d(noise, (1, 3, 3), 1, (0, 1, 1)) * 255).round()))
+    """Even grey levels, so that their mean is no tie that a rounding error decides."""
+    noise = torch.rand(2, size, 1, *shape, generator=torch.Generator().manual_seed(seed))
+    smooth = nn.functional.avg_pool3d(noise, (1, 3, 3), 1, (0, 1, 1))
+    return dict(zip(MODALITIES, 2 * (smooth * 127).round()))
 
 
 def scored(prediction, inputs, available=None, metric='ImageFusion', restore=None):
