@@ -24,13 +24,14 @@ class ImageFusion(Metric):
     """Scores of fused pictures against their sources: the mean over pictures of everything in `fusion_scores`.
 
     **Which sources.** All that the data set delivered for a sample, also those that a sweep or a plugin took away from
-    the host: then a lost modality shows. A host without infrared whose picture were compared with the visible source
-    alone would win by copying it. Attacked inputs are no sources either, the clean ones are. Scores of samples with
-    different numbers of sources do not compare: MI, SCD and VIF are sums over them.
+    the host: then a lost modality shows. Against the visible source alone, a host without infrared would win by copying
+    it. Of an attacked host the clean inputs are the sources. Samples with different numbers of sources do not compare:
+    MI, SCD and VIF are sums over them.
 
-    **Which score decides.** Qabf by default: it needs the edges of all sources, and an edge that no source has gains
-    nothing. EN, SD, AG and SF grow with any noise that is added, so a checkpoint chosen by them is a noisy one; CC and
-    PSNR are best for the plain mean of the sources.
+    **Which score decides.** Qabf by default: what it counts are edges of the sources, and noise spoils them. EN, SD, AG
+    and SF grow with any noise that is added, so a checkpoint chosen by them is a noisy one; PSNR is best for the plain
+    mean of the sources. No score is safe alone: a copy of the source with the stronger edges has a high Qabf, MI and
+    VIF, and a low CC and SCD.
 
     **Which scale.** Qabf, SSIM and CC in percent, as all scores here: papers print a hundredth. The rest is as papers
     have it, PSNR on its own scale and as ``PSNR_fusion`` on theirs. See ``docs/image_fusion_metrics.md``.
@@ -56,7 +57,7 @@ class ImageFusion(Metric):
     def __init__(
         self,
         score: str = 'Qabf',
-        also: Sequence[str] = ('SSIM', 'VIF', 'MI', 'CC', 'AG'),
+        also: Sequence[str] = ('CC', 'SCD', 'SSIM', 'VIF', 'AG', 'PSNR_fusion'),
         data_range: float | Mapping[str, float] = PEAK,
         round_to_8bit: bool = True,
     ) -> None:

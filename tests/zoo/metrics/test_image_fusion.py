@@ -110,9 +110,11 @@ def test_sources_come_back_from_normalisation_and_from_other_ranges():
 def test_of_a_colour_picture_the_luma_counts():
     inputs = sources()
     colour = torch.stack([inputs['vis'][:, 0], inputs['ir'][:, 0], inputs['vis'][:, 0].flip(1)], 1)
-    luma = (0.299 * colour[:, :1] + 0.587 * colour[:, 1:2] + 0.114 * colour[:, 2:]).round()
-    fused = inputs['ir'] / 255
-    assert scored(fused, {**inputs, 'vis': colour}) == pytest.approx(scored(fused, {**inputs, 'vis': luma}))
+    luma = 0.299 * colour[:, :1] + 0.587 * colour[:, 1:2] + 0.114 * colour[:, 2:]
+    fused, exact = inputs['ir'] / 255, dict(type='ImageFusion', round_to_8bit=False)
+    found, expected = (scored(fused, {**inputs, 'vis': x}, metric=exact) for x in (colour, luma))
+    for name in ('CC', 'PSNR', 'SSIM'):
+        assert found[name] == pytest.approx(expected[name], rel=1e-5)
 
 
 def test_a_sweep_scores_against_all_sources_that_were_delivered(tmp_path):
@@ -129,11 +131,17 @@ def test_a_sweep_scores_against_all_sources_that_were_delivered(tmp_path):
     two = {m: x[:2] for m, x in inputs.items()}
     assert ir['score'] == pytest.approx(scored(two['ir'] / 255, two)['Qabf'])
     result.save(tmp_path)
-    assert (tmp_path / 'modality_sweep.csv').read_text().startswith('vis,ir,Qabf,SSIM,VIF,MI,CC,AG,pcr,samples\n')
+    assert (
+        (tmp_path / 'modality_sweep.csv')
+        .read_text()
+        .startswith('vis,ir,Qabf,CC,SCD,SSIM,VIF,AG,PSNR_fusion,pcr,samples\n')
+    )
     console = Console(width=120, record=True, file=io.StringIO())
     console.print(result.table())
     text = console.export_text()
-    assert 'Qabf % ┃ SSIM % ┃  VIF ┃ MI bit ┃  CC % ┃    AG ┃' in text
+    (heading,) = (line for line in text.splitlines() if 'Qabf' in line)
+    columns = [cell.strip() for cell in heading.split('┃')[3:-1]]
+    assert columns == ['Qabf %', 'CC %', 'SCD', 'SSIM %', 'VIF', 'AG', 'PSNR_fusion dB', 'PCR %', 'samples']
     assert 'average over all 3 subsets' in text
 
 
