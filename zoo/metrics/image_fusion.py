@@ -30,8 +30,8 @@ class ImageFusion(Metric):
 
     **Which score decides.** Qabf by default: what it counts are edges of the sources, and noise spoils them. EN, SD, AG
     and SF grow with any noise that is added, so a checkpoint chosen by them is a noisy one; PSNR is best for the plain
-    mean of the sources. No score is safe alone: a copy of the source with the stronger edges has a high Qabf, MI and
-    VIF, and a low CC and SCD.
+    mean of the sources. No score is safe alone: a copy of the source with the stronger edges has a high Qabf, MI, VIF
+    and SSIM, and a low CC and SCD.
 
     **Which scale.** Qabf, SSIM and CC in percent, as all scores here: papers print a hundredth. The rest is as papers
     have it, PSNR on its own scale and as ``PSNR_fusion`` on theirs. See ``docs/image_fusion_metrics.md``.
