@@ -1,5 +1,6 @@
 """Image fusion, which has no true picture to compare with."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,11 @@ from .fusion_scores import PEAK, fusion_scores
 from .metric import Metric
 
 NAMES = ('EN', 'SD', 'AG', 'SF', 'MI', 'CC', 'SCD', 'PSNR', 'PSNR_fusion', 'SSIM', 'VIF', 'Qabf')
-PERCENT = ('CC', 'SSIM', 'Qabf')  # shares of a perfect 1
+UNITS = {
+    **dict.fromkeys(('EN', 'MI'), 'bit'),
+    **dict.fromkeys(('PSNR', 'PSNR_fusion'), 'dB'),
+    **dict.fromkeys(('SD', 'AG', 'SF', 'SCD', 'VIF'), ''),
+}  # the others are shares of a perfect 1, in percent
 LUMA = (0.299, 0.587, 0.114)  # BT.601
 
 
@@ -53,6 +58,7 @@ class ImageFusion(Metric):
     """
 
     task = 'fusion'
+    units = UNITS
 
     def __init__(
         self,
@@ -66,11 +72,9 @@ class ImageFusion(Metric):
             if name not in NAMES:
                 raise unknown_name('score of ImageFusion', name, NAMES)
         for value in data_range.values() if isinstance(data_range, Mapping) else [data_range]:
-            if not isinstance(value, (int, float)) or isinstance(value, bool) or not value > 0:
+            if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < math.inf:
                 raise InputError(f'data_range is what is white in the sources, above 0, got {data_range!r}.')
         self.name, self.also = score, tuple(name for name in also if name != score)
-        self.units = {name: {'EN': 'bit', 'MI': 'bit'}.get(name, '') for name in NAMES if name not in PERCENT}
-        self.units |= {'PSNR': 'dB', 'PSNR_fusion': 'dB'}
         self.data_range, self.round_to_8bit = data_range, round_to_8bit
         self.restore: Callable[[str, Tensor], Tensor] | None = None
         self.register_buffer('sums', torch.zeros(len(NAMES), dtype=torch.float64), persistent=False)
@@ -89,6 +93,7 @@ class ImageFusion(Metric):
 
         Raises:
             InputError: A prediction or an input of another shape, or modalities of different sizes.
+            NameNotFound: A modality that ``data_range`` leaves out.
         """
         fused = outputs.prediction
         if not isinstance(fused, Tensor) or fused.ndim != 4 or fused.shape[1] != 1:
@@ -118,7 +123,11 @@ class ImageFusion(Metric):
         x = (self.restore(modality, x) if self.restore else x).double()
         if x.shape[1] == 3:
             x = torch.einsum('bchw,c->bhw', x, x.new_tensor(LUMA))[:, None]
-        white = self.data_range[modality] if isinstance(self.data_range, Mapping) else self.data_range
+        white = self.data_range
+        if isinstance(white, Mapping):
+            if modality not in white:
+                raise unknown_name('modality (in data_range of ImageFusion)', modality, white)
+            white = white[modality]
         return x * (PEAK / white)
 
     def compute(self) -> dict[str, Tensor]:
@@ -146,4 +155,4 @@ class ImageFusion(Metric):
                 f'The sources reach {brightest:.3g} of 255 with data_range={self.data_range!r}: are they in 0..1? '
                 'Then say data_range=1.'
             )
-        return {name: v * 100 if name in PERCENT else v for name, v in zip(NAMES, sums / count)}
+        return {name: v if name in UNITS else 100 * v for name, v in zip(NAMES, sums / count)}
