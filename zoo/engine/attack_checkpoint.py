@@ -107,7 +107,8 @@ def attack_checkpoint(
         'seed': seed,
         'settings': {**host.settings, **plugin_settings(host), **metric.settings},
     }
-    result = Robustness(metric.name, host.modalities, run, higher_is_better=metric.higher_is_better)
+    unit = metric.units.get(metric.name, '%')
+    result = Robustness(metric.name, host.modalities, run, higher_is_better=metric.higher_is_better, unit=unit)
     result.resume(out)
     todo = [t for t in trials if not result.has(t)]
     with progress_bar() as bar:

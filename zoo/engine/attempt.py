@@ -57,8 +57,7 @@ def attempt(
         rows = batch.present.any(1)
         if rows.any():
             batch = batch if rows.all() else batch.select(rows)
-            if attack:
-                batch = attacked_batch(attack, host, crafter, batch, generator)
+            seen = attacked_batch(attack, host, crafter, batch, generator) if attack else batch
             samples += len(batch)
             with host.aside(training=False), torch.no_grad():
                 for m in metrics:
@@ -66,7 +65,7 @@ def attempt(
                     with ExitStack() as stack:
                         for plugin in host.plugins.values() if draws > 1 else ():
                             stack.enter_context(plugin.fresh_draw())
-                        m.update(host.postprocess(host.run(batch)), batch)
+                        m.update(host.postprocess(host.run(seen)), batch)  # clean inputs
         advance()
     values = [{k: float(v) for k, v in m.compute().items() if not isinstance(v, Tensor) or not v.ndim} for m in metrics]
     scores = [v[metrics[0].name] for v in values]

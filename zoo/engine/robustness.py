@@ -22,7 +22,7 @@ from .trial import CLEAN, Trial, short
 
 @dataclass
 class Robustness:
-    """Scores under attack, in percent.
+    """Scores under attack.
 
     Attributes:
         metric: Name of the score.
@@ -31,6 +31,7 @@ class Robustness:
         rows: For each `Trial` its values, ``name`` (what ran, with arguments), ``score``, ``std`` over the draws (None
             for one), ``metrics``, ``samples``.
         higher_is_better: Of the score.
+        unit: Of the score; '' for none.
     """
 
     metric: str
@@ -38,6 +39,12 @@ class Robustness:
     run: dict[str, Any]
     rows: list[dict[str, Any]] = field(default_factory=list)
     higher_is_better: bool = True
+    unit: str = '%'
+
+    @property
+    def heading(self) -> str:
+        """The score and its unit."""
+        return f'{self.metric} {self.unit}'.rstrip()
 
     def add(self, trial: Trial, values: Mapping[str, Any]) -> None:
         """A row more."""
@@ -93,7 +100,7 @@ class Robustness:
             writer.writerow([*names, *numbers, *scores, r['samples']])
         ckpt.write_text(folder / 'robustness.csv', text.getvalue())
         if panels := self.curves():
-            write_lines(panels, f'{self.metric} %', folder / 'robustness.png')
+            write_lines(panels, self.heading, folder / 'robustness.png')
 
     def curves(self) -> dict[tuple[str, str], dict[str, Line]]:
         """(Title, axis) to lines: over eps and over steps, a panel for each attack, where there are two values."""
@@ -131,6 +138,9 @@ class Robustness:
         def slack(r: Mapping[str, Any]) -> float:
             return max(100 / max(r['samples'], 1), 2 * (r['std'] or 0)) + 1e-6
 
+        def shown(score: float) -> str:
+            return f'{score:.2f} {self.unit}'.rstrip()
+
         def blind(r: Mapping[str, Any]) -> bool:
             return r['name'].startswith('square')
 
@@ -148,7 +158,7 @@ class Robustness:
                     if b['score'] > a['score'] + slack(a):
                         step = [short(r[axis]) if axis == 'eps' else r[axis] for r in (a, b)]
                         found.append(
-                            f'{_where(b)}: {b["score"]:.2f} % at {axis} {step[1]}, {a["score"]:.2f} % at {step[0]}'
+                            f'{_where(b)}: {shown(b["score"])} at {axis} {step[1]}, {shown(a["score"])} at {step[0]}'
                         )
         for r in rows:
             if blind(r):
@@ -156,7 +166,7 @@ class Robustness:
                 best = min((o['score'] for o in same), default=None)
                 if best is not None and r['score'] < best - slack(r):
                     found.append(
-                        f'{_where(r)} at eps {short(r["eps"])}: {r["score"]:.2f} %, with gradients {best:.2f} %'
+                        f'{_where(r)} at eps {short(r["eps"])}: {shown(r["score"])}, with gradients {shown(best)}'
                     )
         return found
 
@@ -165,7 +175,7 @@ class Robustness:
         table = Table(title=title, title_justify='left')
         for name in ('present', 'attacked', 'attack'):
             table.add_column(name)
-        for name in ('eps', 'steps', 'EOT', f'{self.metric} %', 'lost', 'samples'):
+        for name in ('eps', 'steps', 'EOT', self.heading, 'lost', 'samples'):
             table.add_column(name, justify='right')
         for r in self.rows:
             score = (

@@ -52,7 +52,7 @@ def parse_subsets(wanted: str | Sequence[str], modalities: Sequence[str]) -> lis
 
 @dataclass
 class Sweep:
-    """The result of a sweep: scores in percent, and how they collapse.
+    """The result of a sweep: scores, and how they collapse.
 
     Attributes:
         metric: Name of the score.
@@ -63,6 +63,7 @@ class Sweep:
         higher_is_better: Of the score.
         meta: What else goes to the file: plugins, config, checkpoint, seed.
         also: Further scalars of ``'metrics'`` that tables show.
+        units: Of the scores that are not in percent.
         settings: What the scores depend on, from the host and the metric.
         curves: The names of subsets, such as ``'rgb+depth'``, to their curves, where the metric has some.
     """
@@ -73,6 +74,7 @@ class Sweep:
     higher_is_better: bool = True
     meta: dict[str, Any] = field(default_factory=dict)
     also: tuple[str, ...] = ()
+    units: Mapping[str, str] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     curves: dict[str, NamedCurves] = field(default_factory=dict)
 
@@ -96,6 +98,10 @@ class Sweep:
             'score_incomplete': _mean(r['score'] for r in incomplete),
             'pcr_incomplete': _mean(r['pcr'] for r in incomplete),
         }
+
+    def unit(self, name: str) -> str:
+        """What follows a score, or its name, in a table: ``' %'``, another unit or nothing."""
+        return f' {self.units.get(name, "%")}'.rstrip()
 
     def numbers(self) -> dict[str, float]:
         """Flat numbers for a log and for model selection."""
@@ -151,7 +157,7 @@ class Sweep:
         table = Table(title=title, title_justify='left')
         for m in self.modalities:
             table.add_column(m, justify='center')
-        for name in (f'{self.metric} %', *(f'{k} %' for k in self.also), 'PCR %', 'samples'):
+        for name in (*(f'{k}{self.unit(k)}' for k in (self.metric, *self.also)), 'PCR %', 'samples'):
             table.add_column(name, justify='right')
         for r in self.rows:
             marks = ['●' if m in r['modalities'] else '·' for m in self.modalities]
@@ -159,11 +165,11 @@ class Sweep:
             numbers = map(_text, (r['score'], *(r['metrics'][k] for k in self.also), r['pcr']))
             table.add_row(*marks, *numbers, str(r['samples']), style='bold' if complete else None)
         if len(self.rows) > 1:
-            average = self.average
-            table.caption = f'average over all {len(self.rows)} subsets {_text(average["score_all"])} %'
+            average, unit = self.average, self.unit(self.metric)
+            table.caption = f'average over all {len(self.rows)} subsets {_text(average["score_all"])}{unit}'
             if average['score_incomplete'] is not None:
                 score, pcr = _text(average['score_incomplete']), _text(average['pcr_incomplete'])
-                table.caption += f'\nover the incomplete ones {score} %, PCR {pcr} %'
+                table.caption += f'\nover the incomplete ones {score}{unit}, PCR {pcr} %'
             table.caption_justify = 'left'
         return table
 
@@ -234,10 +240,13 @@ def plugin_settings(host: MultimodalHost) -> dict[str, Any]:
 
 def build_metric(metric: str | Mapping[str, Any], host: MultimodalHost, classes: Sequence[str] = ()) -> Metric:
     """A metric on the host's device; if it asks for the number of classes (its ``num_classes`` is None) it gets that of
-    the data set's ``classes``, else the host's."""
+    the data set's ``classes``, else the host's. One that reads inputs (it has ``restore``) gets what takes them back to
+    the data's own units."""
     built = METRICS.build(metric).to(host.device)
     if getattr(built, 'num_classes', 0) is None:
         built.num_classes = len(classes) or getattr(host, 'num_classes', None)
+    if hasattr(built, 'restore'):
+        built.restore = host.data_preprocessor.restore
     return built
 
 
@@ -267,7 +276,7 @@ def _collect(
             vectors = {k: v + [math.nan] * (length - len(v)) for k, v in value.items() if isinstance(v, list)}
             row['per_class'] = {k: dict(zip(labels, map(_finite, v))) for k, v in vectors.items()}
         rows.append(row)
-    result = Sweep(metric.name, modalities, rows, metric.higher_is_better, also=metric.also)
+    result = Sweep(metric.name, modalities, rows, metric.higher_is_better, also=metric.also, units=metric.units)
     result.curves = {'+'.join(s): named_curves(c, labels) for s, m in zip(names, metrics) if (c := m.curves())}
     if result.full is not None and result.full > 0 and metric.higher_is_better:
         for r in rows:

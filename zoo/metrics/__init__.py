@@ -4,6 +4,8 @@ from .accuracy import Accuracy
 from .collapse import performance_collapse_rate
 from .distributed import all_reduce_sum
 from .face_anti_spoofing import FaceAntiSpoofing
+from .fusion_scores import fusion_scores
+from .image_fusion import ImageFusion
 from .matching import match_detections
 from .mean_ap import MeanAP
 from .mean_dice import MeanDice
@@ -16,6 +18,7 @@ __all__ = [
     'Accuracy',
     'Curves',
     'FaceAntiSpoofing',
+    'ImageFusion',
     'MeanAP',
     'MeanDice',
     'MeanIoU',
@@ -24,6 +27,7 @@ __all__ = [
     'MultiTask',
     'all_reduce_sum',
     'class_map',
+    'fusion_scores',
     'match_detections',
     'performance_collapse_rate',
 ]

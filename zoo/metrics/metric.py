@@ -1,5 +1,7 @@
 """What every metric keeps."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
@@ -23,19 +25,22 @@ class Metric(nn.Module):
         name: The key of `compute` that tables, model selection and the performance collapse rate use.
         also: Further scalars that tables show.
         higher_is_better: Whether a larger value is better.
+        units: Of the scalars that are not in percent.
     """
 
     task = ''
     name: str = ''
     also: tuple[str, ...] = ()
     higher_is_better = True
+    units: Mapping[str, str] = MappingProxyType({})
 
     def update(self, outputs: Outputs, batch: Batch) -> None:
         """Add a batch; nothing waits for the device."""
         raise NotImplementedError
 
     def compute(self) -> dict[str, float | Tensor]:
-        """The values over all batches and all processes; scores in percent. Called once, by every process.
+        """The values over all batches and all processes; scores in percent, unless `units` says otherwise. Called once,
+        by every process.
 
         A value is a scalar, or a vector (K,) with one entry for each class, NaN where it has none. The first vector is
         what tables of classes show.
