@@ -14,7 +14,7 @@ from zoo.host import MultimodalHost
 from zoo.precision import full_precision, widened
 
 from .distillation import Distillation
-from .distillation.distillation import Knowledge, alike, averaged, check_weight
+from .distillation.distillation import Knowledge, alike, averaged, check_weight, counted, mean
 
 AXES = ('channel', 'spatial')
 DC = ('drop', 'low')
@@ -65,9 +65,8 @@ def frequency_split(
     _check(x, threshold, dc, dim)
     with full_precision(x.device):
         x = widened(x)
-        mean = x.mean(dim, keepdim=True)
         low = _low(x, threshold, dim)
-        return (low - mean if dc == 'drop' else low), x - low
+        return (low - x.mean(dim, keepdim=True) if dc == 'drop' else low), x - low
 
 
 def _check(x: Tensor, threshold: float, dc: str, dim: int | Sequence[int]) -> None:
@@ -305,6 +304,9 @@ class FDCMKD(Distillation):
         self.frequency, self.align, self.task_heads = frequency, align, task_heads
         self.rectify, self.projection, self.reduction = rectify, projection, reduction
         self.dim: int | tuple[int, ...] = 1 if axis == 'channel' else (2, 3)
+        pair = isinstance(pool, Sequence) and len(pool) == 2 and all(isinstance(n, int) and n > 0 for n in pool)
+        if pool is not None and not pair:
+            raise InputError(f'pool must be two integers (H, W) of at least 1, got {pool!r}.')
         self.size = None if pool is None else tuple(pool)
 
     def attach(self, host: MultimodalHost) -> None:
@@ -339,6 +341,11 @@ class FDCMKD(Distillation):
     def terms(self, parts: Heads, student: Knowledge, teacher: Knowledge, target: Tensor | None) -> dict[str, Tensor]:
         """Losses of bands, of shared classifiers and of the student's."""
         s, t = alike(parts.project(student.features), teacher.features)
+        if self.dim != 1 and s.ndim != 4:
+            raise InputError(f"{self.name}: axis='spatial' takes maps, the features are {tuple(s.shape)}.")
+        finite = torch.stack([x.detach().flatten(1).isfinite().all(1) for x in (s, t)]).all(0)
+        self.log(skipped=(~finite).sum().float())
+        s, t = (torch.where(finite.view(-1, *[1] * (x.ndim - 1)), x, 0) for x in (s, t))
         if self.size and s.ndim == 4:
             s, t = (F.adaptive_avg_pool2d(x, self.size) for x in (s, t))
         terms = {}
@@ -357,18 +364,19 @@ class FDCMKD(Distillation):
                 terms[f'loss_{name}'] = self.lambdas[name] * self._band(name, a, b)
         if self.aligns:
             pairs = ((parts.shared[name], x) for name, both in bands.items() for x in both)
-            terms['loss_align'] = sum(self._classify(head, x, target) for head, x in pairs)
+            terms['loss_align'] = sum(self._classify(head, x, target, finite) for head, x in pairs)
         if self.classifies:
             heads = parts.shared if self.task_heads == 'shared' else parts.own
             for name, (x, _) in bands.items():
-                terms[f'loss_task_{name}'] = self._classify(heads[name], x, target)
+                terms[f'loss_task_{name}'] = self._classify(heads[name], x, target, finite)
         return terms
 
     def _band(self, name: str, student: Tensor, teacher: Tensor) -> Tensor:
         return band_loss(student, teacher, self.scale, name == 'high' and self.log_high, self.reduction, self.dim)
 
-    def _classify(self, head: nn.Module, x: Tensor, target: Tensor) -> Tensor:
+    def _classify(self, head: nn.Module, x: Tensor, target: Tensor, finite: Tensor) -> Tensor:
+        """Cross-entropy over the rows that have a label and finite features."""
         x = averaged(x)
         logits = head(x.relu() if self.rectify else x)
-        counts = target != self.ignore_index
-        return F.cross_entropy(logits, target.where(counts, -100), ignore_index=-100)
+        target, counts = counted(target, self.ignore_index, logits.dtype)
+        return mean(F.cross_entropy(logits, target, reduction='none'), counts * finite)

@@ -106,7 +106,7 @@ class MAD(Taught):
         if host.clock.epoch < self.start_epoch:
             return losses
         with torch.no_grad():
-            taught = self.teacher.run(batch.replace(present=batch.available))
+            taught = self.teacher.run(self.for_teacher(host, batch))
         distance = margin_aware_distance(
             relational_features(outputs, self.source_key),
             relational_features(taught, self.source_key),

@@ -1,13 +1,15 @@
 """What plugins share that train a host with a teacher: where it comes from, and which it was."""
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from registry import HOSTS, InputError, PluginWarning
+from zoo.batch import Batch
 from zoo.digest import weights_digest
 from zoo.host import MultimodalHost
 
@@ -19,8 +21,7 @@ Source = str | Mapping | nn.Module | Callable[[MultimodalHost], nn.Module]
 class Taught(Plugin):
     """Keeps a frozen teacher: in eval mode, outside the module tree, so that it is neither trained nor saved.
 
-    It needs the modalities of the data, not those of the host, and gets inputs that the host's preprocessor has
-    normalised.
+    It needs the modalities of the data, not those of the host, and gets inputs as its own preprocessor normalises them.
 
     Args:
         teacher: A config file or the ``model`` part of one (`HOSTS`); a host; or a function that makes one from the
@@ -34,6 +35,7 @@ class Taught(Plugin):
 
     min_modalities = 1
     needs_checkpoint = True  # a teacher that is described only
+    trains_teacher = False  # the teacher is a peer: trained along, from its checkpoint where there is one
 
     def __init__(self, teacher: Source | None, checkpoint: str | None = None, name: str | None = None) -> None:
         super().__init__(name)
@@ -58,12 +60,30 @@ class Taught(Plugin):
         teacher = self._build(host)
         if not isinstance(teacher, MultimodalHost) or teacher is host:
             raise InputError(f'The teacher of {self.name} must be a host of its own, got {type(teacher).__name__}.')
+        shared = [p.name for p in host.plugins.values() if getattr(p, 'teacher', None) is teacher]
+        if shared and (self.trains_teacher or any(host.plugins[name].trains_teacher for name in shared)):
+            raise InputError(f'{self.name} and {shared[0]} have the same teacher, which one trains and one freezes.')
         self.digest = weights_digest(teacher)
         self.keep_teacher(teacher)
+        self.other_statistics = [m for m in teacher.modalities if not _same_statistics(host, teacher, m)]
 
     def keep_teacher(self, teacher: MultimodalHost) -> None:
         """Hold the teacher, frozen."""
         self.hold(teacher=teacher)
+
+    @property
+    def seen_modalities(self) -> Sequence[str]:
+        """The modalities that the teacher gets."""
+        return self.teacher.modalities
+
+    def for_teacher(self, host: MultimodalHost, batch: Batch) -> Batch:
+        """The batch with all that the data set delivered, normalised as the teacher's data were."""
+        inputs = dict(batch.inputs)
+        for m in self.other_statistics:
+            if m in inputs:
+                raw = host.data_preprocessor.restore(m, inputs[m])
+                inputs[m] = self.teacher.data_preprocessor.standardise(m, raw)
+        return batch.replace(inputs=inputs, present=batch.available)
 
     def prepare(self, dataset: Any) -> None:
         """Compare the training data with what the teacher needs and knows.
@@ -74,7 +94,7 @@ class Taught(Plugin):
         if self.source is None:
             return
         delivered = getattr(dataset, 'modalities', None)
-        if delivered and (missing := [m for m in self.teacher.modalities if m not in delivered]):
+        if delivered and (missing := [m for m in self.seen_modalities if m not in delivered]):
             raise InputError(
                 f'The teacher of {self.name} needs {", ".join(missing)}, the training data deliver '
                 f'{", ".join(delivered)}.'
@@ -105,8 +125,9 @@ class Taught(Plugin):
 
     def _build(self, host: MultimodalHost) -> nn.Module:
         from zoo.engine import checkpoint as ckpt  # what follows leans on all of mmengine: only training needs it
-        from zoo.engine.config import load_config
+        from zoo.engine.config import keep_structural, load_config
         from zoo.engine.cost import without_weights
+        from zoo.engine.evaluate import build_host
 
         if self.checkpoint and not Path(self.checkpoint).is_file():
             described = f' with {self.source}' if isinstance(self.source, str) else ''
@@ -114,12 +135,25 @@ class Taught(Plugin):
                 f'No checkpoint {self.checkpoint!r} of the teacher of {self.name}: train it first{described}.'
             )
         saved = ckpt.load(self.checkpoint) if self.checkpoint else {}
-        if isinstance(self.source, (str, Mapping)):
-            model = load_config(self.source).model if isinstance(self.source, str) else self.source
-            teacher = HOSTS.build(without_weights(model))
+        if isinstance(self.source, str):
+            cfg = load_config(self.source)
+            cfg.model = without_weights(cfg.model)
+            keep_structural(cfg)
+            teacher = build_host(cfg)
+        elif isinstance(self.source, Mapping):
+            teacher = HOSTS.build(without_weights(self.source))
         else:
             teacher = self.source if isinstance(self.source, nn.Module) else self.source(host)
         if self.checkpoint:
             ckpt.load_weights(teacher, saved, self.checkpoint)
             self.classes = list(saved.get('meta', {}).get('classes') or ())
         return teacher
+
+
+def _same_statistics(host: MultimodalHost, teacher: MultimodalHost, modality: str) -> bool:
+    """Whether both preprocessors do the same to a modality."""
+    probe = torch.tensor([0.0, 1.0])[:, None].to(host.device)  # of one channel
+    sizes = {len(v) for h in (host, teacher) for k, v in h.data_preprocessor.named_buffers() if k.endswith(modality)}
+    probe = probe.expand(2, max(sizes, default=1))
+    found = [h.data_preprocessor.to(host.device).standardise(modality, probe) for h in (host, teacher)]
+    return torch.equal(*found)

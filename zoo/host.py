@@ -272,11 +272,12 @@ class MultimodalHost(BaseModel):
             present = rows.to(x.device, non_blocking=True) if present is None else present
             keep = _masker(present)
             y = tree_map_only(Tensor, keep, module(keep(x)))
-            self.taps.restore(keep)
+            self.taps.restore(keep, len(x))
             return y
         chosen = Rows(rows, x.device)
-        y = chosen.put(chosen.run(module, chosen.take(x)))
-        self.taps.restore(chosen.put)
+        seen = chosen.take(x)
+        y = chosen.put(chosen.run(module, seen))
+        self.taps.restore(chosen.put, len(seen))
         return y
 
     def encode_modality(self, module: nn.Module, batch: Batch, modality: str) -> Any:
@@ -457,6 +458,7 @@ class MultimodalHost(BaseModel):
 
     def _encoded(self, batch: Batch) -> Features:
         encoded = batch.available if self.encode_on == 'all' else batch.present
+        self.taps.collect()  # what a pass that was broken off has left
         features = Features.of(self.encode(batch), self._size(batch), encoded)
         features.tapped = self.taps.collect()
         return features

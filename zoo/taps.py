@@ -5,6 +5,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from registry import InputError
+
 
 class Taps:
     """What tapped modules saw in the pass under way.
@@ -24,16 +26,30 @@ class Taps:
         else:
             module.register_forward_pre_hook(_InputTap(self.noted, key))
 
-    def restore(self, put: Callable[[Tensor], Tensor]) -> None:
-        """Put what was noted into the rows of the batch."""
+    def restore(self, put: Callable[[Tensor], Tensor], rows: int) -> None:
+        """Put what was noted into the rows of the batch.
+
+        Args:
+            put: As the result of the encoder is put back.
+            rows: How many the encoder saw. One that sees several frames of each, one after the other, is noted by its
+                mean over these.
+
+        Raises:
+            InputError: What was noted has other rows.
+        """
         for key in list(self.noted):
-            self.found[key] = put(self.noted.pop(key))
+            x = self.noted.pop(key)
+            if len(x) != rows:
+                if len(x) % rows:
+                    raise InputError(f'{key} was noted with {len(x)} rows in an encoder of {rows}.')
+                x = x.unflatten(0, (rows, -1)).mean(1)
+            self.found[key] = put(x)
 
     def collect(self) -> dict[str, Tensor]:
         """Everything that was found since the last time."""
-        self.restore(lambda x: x)
-        found = dict(self.found)
+        found = {**self.found, **self.noted}
         self.found.clear()
+        self.noted.clear()
         return found
 
 

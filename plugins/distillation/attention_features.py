@@ -64,12 +64,12 @@ def attention_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], weights
 class AttentionFeatures(Distillation):
     """Adds ``loss_attention``: attention-based feature matching of all stages (Ji et al., AAAI 2021, who call it AFD).
 
-    FD-CMKD compares itself with an ``AFD`` that it neither explains nor cites; this is the method of that name. A
-    linear layer without batch norm makes queries and keys.
+    FD-CMKD compares itself with an ``AFD`` that it neither explains nor cites; this is the method of that name. Linear
+    layers without batch norm for queries and keys, and one bilinear form for all pairs of stages, are ours.
 
     Args:
         dim: Width of queries and keys.
-        teaching: See `Distillation`; ``features`` are not read: all stages are.
+        teaching: See `Distillation`; ``features`` are all stages.
 
     Raises:
         InputError: A width below 1, or a network without stages that give maps; see `Distillation`.
@@ -82,7 +82,13 @@ class AttentionFeatures(Distillation):
         self.dim = dim
 
     def make_place(self, host: MultimodalHost, modality: str | None, name: str | None, who: str) -> Stages:
-        """All stages of an encoder."""
+        """All stages of an encoder.
+
+        Raises:
+            InputError: A place was named.
+        """
+        if name is not None:
+            raise InputError(f'{self.name} reads all stages, there is no place to choose (features={name!r}).')
         return Stages(host, modality, who)
 
     def make_parts(self, student: Any, teacher: Any, classes: int) -> nn.Module:

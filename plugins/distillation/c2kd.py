@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from registry import PLUGINS, InputError
 from zoo.host import MultimodalHost
 
-from .distillation import Distillation, Knowledge, averaged, check_classes
+from .distillation import Distillation, Knowledge, averaged, counted
 from .logit_kd import kl_loss
 
 
@@ -70,14 +70,14 @@ class C2KD(Distillation):
 
     def make_parts(self, student: int, teacher: int, classes: int) -> nn.Module:
         """The proxies."""
-        check_classes(self.name, classes)
         return Proxies(student, teacher, classes)
 
     def terms(self, parts: nn.Module | None, student: Knowledge, teacher: Knowledge, target: Any) -> dict[str, Tensor]:
         """The three."""
         s, t = student.logits, teacher.logits
         proxy_s, proxy_t = parts.student(averaged(student.features)), parts.teacher(averaged(teacher.features))
-        agrees = (kendall_tau(proxy_s.detach(), proxy_t.detach()) > 0).to(s.dtype)
+        target, counts = counted(target, self.ignore_index, s.dtype)
+        agrees = (kendall_tau(proxy_s.detach(), proxy_t.detach()) > 0).to(s.dtype) * counts
         self.log(agreement=agrees.mean())
         rest_s, rest_t = without_target(proxy_s, target), without_target(proxy_t, target)
 

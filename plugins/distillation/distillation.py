@@ -86,7 +86,6 @@ class Distillation(Taught):
     """
 
     reads: frozenset[str] = frozenset({'features'})  # of 'features' and 'logits'
-    trains_teacher = False  # the teacher is a peer: trained along, from its checkpoint where there is one
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -111,8 +110,11 @@ class Distillation(Taught):
                 f'{self.name} needs a teacher (config and checkpoint), or else the teacher_modality and the '
                 'student_modality of the host itself.'
             )
-        if teacher is not None and mutual:
-            raise InputError(f'{self.name}: mutual=True is for two modalities of one host, without a teacher.')
+        if mutual and (teacher is not None or self.trains_teacher):
+            raise InputError(
+                f'{self.name}: mutual=True is for two modalities of one host, without a teacher, and for methods that '
+                'do not teach both ways anyway.'
+            )
         if teacher is None and teacher_modality == student_modality:
             raise InputError(f'{self.name}: {student_modality} can not teach itself.')
         self.teacher_modality, self.student_modality = teacher_modality, student_modality
@@ -205,7 +207,7 @@ class Distillation(Taught):
             if self.source is None:
                 teacher = self._student(host, outputs, pair.teacher, pair.teacher_place, rows)
             else:
-                teacher = self._taught(batch, valid, pair)
+                teacher = self._taught(host, batch, valid, pair)
             if not self.trains_teacher:
                 teacher = teacher.map(torch.detach)
             target = take_target(batch.target, rows)
@@ -215,7 +217,9 @@ class Distillation(Taught):
                 )
             terms = {k: self.weight * v for k, v in terms.items()}
             for k, v in {**terms, **(teacher.task or {})}.items():
-                losses[f'{k}{pair.key}'] = v if rows.count else 0 * v
+                key = f'{k}{pair.key}'
+                key = f'{key}_{self.name}' if key in losses else key  # another distillation has it
+                losses[key] = v if rows.count else 0 * v
         return losses
 
     def _classes(self, host: MultimodalHost, teacher: MultimodalHost) -> int:
@@ -228,6 +232,8 @@ class Distillation(Taught):
                 raise InputError(
                     f'{self.name} distils the logits of one task, which {type(host).__name__} does not have.'
                 )
+            if host.task != teacher.task:
+                raise InputError(f'{self.name}: the teacher does {teacher.task}, the student {host.task}.')
             if theirs != own:
                 raise InputError(
                     f'{self.name}: the teacher, {type(teacher).__name__}, knows {theirs} classes, the student {own}.'
@@ -242,12 +248,12 @@ class Distillation(Taught):
             valid = valid & present[:, host.modalities.index(pair.student)]
         if self.source is None:
             return valid & present[:, host.modalities.index(pair.teacher)]
-        seen = self._seen(pair)
-        return valid & batch.view(seen).available.all(1)
+        return valid & batch.view(self.seen_modalities).available.all(1)
 
-    def _seen(self, pair: Pair) -> Sequence[str]:
-        """The modalities that a teacher of its own sees."""
-        return self.teacher.modalities if self.teacher_modality is None else (pair.teacher,)
+    @property
+    def seen_modalities(self) -> Sequence[str]:
+        """The modalities that a teacher of its own gets."""
+        return self.teacher.modalities if self.teacher_modality is None else (self.teacher_modality,)
 
     def _student(
         self, host: MultimodalHost, outputs: Outputs, modality: str | None, place: Place | None, rows: Rows
@@ -261,9 +267,9 @@ class Distillation(Taught):
             known.logits = rows.take(logits)
         return known
 
-    def _taught(self, batch: Batch, valid: Tensor, pair: Pair) -> Knowledge:
+    def _taught(self, host: MultimodalHost, batch: Batch, valid: Tensor, pair: Pair) -> Knowledge:
         """What the teacher knows of the rows; where none count, of a row of zeros."""
-        some, seen = bool(valid.any()), self._seen(pair)
+        some, seen = bool(valid.any()), self.seen_modalities
         if not valid.all():
             batch = batch.select(valid if some else torch.tensor([0]))
         if not some:
@@ -272,7 +278,7 @@ class Distillation(Taught):
             ones = torch.ones(1, len(seen), dtype=torch.bool)
             batch = Batch(zeros, ones, tuple(seen), batch.target, info=batch.info)
         batch = batch.view(seen)
-        batch = self.teacher.own(batch.replace(present=batch.available))
+        batch = self.teacher.own(self.for_teacher(host, batch))
         place = pair.teacher_place
         enough = self.reads == {'features'} and not self.trains_teacher and place.encoded and self.teacher.separable
         with nullcontext() if self.trains_teacher else torch.no_grad():
@@ -311,19 +317,15 @@ def check_weight(name: str, value: Any, least: float = 0.0) -> float:
     return value
 
 
-def check_classes(name: str, classes: int) -> None:
-    """Refuse a single class.
-
-    Raises:
-        InputError: There are fewer than two.
-    """
-    if classes < 2:
-        raise InputError(f'{name} needs at least two classes, the host has {classes}.')
-
-
 def take_target(target: Any, rows: Rows) -> Any:
     """The rows of a target (B, ...); anything else is None: no method reads it."""
     return rows.take(target) if isinstance(target, Tensor) else None
+
+
+def counted(target: Tensor, ignore_index: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """A target with 0 where it is to be ignored, and the weight of each element: 0 there, else 1."""
+    counts = target != ignore_index
+    return target.where(counts, 0), counts.to(dtype)
 
 
 def alike(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
@@ -345,9 +347,8 @@ def alike(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
 
 def averaged(x: Tensor) -> Tensor:
     """(B, D, ...) -> (B, D): the mean over all places, or over the tokens (B, D, L) that are not all zero."""
-    if x.ndim == 2:
-        return x
-    x = x.flatten(2)
+    if x.ndim != 3:
+        return x.flatten(2).mean(2) if x.ndim > 2 else x
     real = x.detach().ne(0).any(1, keepdim=True)
     return (x * real).sum(2) / real.sum(2).clamp(min=1)
 

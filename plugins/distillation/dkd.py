@@ -8,7 +8,7 @@ from torch import Tensor
 
 from registry import PLUGINS
 
-from .distillation import check_classes, check_weight, mean
+from .distillation import check_weight, mean
 from .logits import LogitDistillation
 
 
@@ -70,19 +70,12 @@ class DKD(LogitDistillation):
     """
 
     key = 'loss_dkd'
+    least_classes = 2
 
     def __init__(self, alpha: float = 1.0, beta: float = 8.0, temperature: float = 4.0, **teaching: Any) -> None:
         super().__init__(**teaching)
         self.alpha, self.beta = check_weight('alpha', alpha), check_weight('beta', beta)
         self.temperature = check_weight('temperature', temperature, 1e-3)
-
-    def make_parts(self, student: int, teacher: int, classes: int) -> None:
-        """Nothing.
-
-        Raises:
-            InputError: Fewer than two classes.
-        """
-        check_classes(self.name, classes)
 
     def loss(self, student: Tensor, teacher: Tensor, target: Tensor, weights: Tensor) -> Tensor:
         """`dkd_loss`."""

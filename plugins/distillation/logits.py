@@ -3,8 +3,10 @@
 import torch
 from torch import Tensor, nn
 
+from registry import InputError
+
 from ..taught import Source
-from .distillation import Distillation, Knowledge, alike, as_rows
+from .distillation import Distillation, Knowledge, alike, as_rows, counted
 
 
 class LogitDistillation(Distillation):
@@ -25,6 +27,7 @@ class LogitDistillation(Distillation):
 
     reads = frozenset({'logits'})
     key = ''  # of the loss
+    least_classes = 1
 
     def __init__(
         self,
@@ -38,6 +41,15 @@ class LogitDistillation(Distillation):
     ) -> None:
         super().__init__(teacher, checkpoint, weight, teacher_modality, student_modality, mutual=mutual, name=name)
 
+    def make_parts(self, student: int, teacher: int, classes: int) -> None:
+        """Nothing.
+
+        Raises:
+            InputError: Too few classes.
+        """
+        if classes < self.least_classes:
+            raise InputError(f'{self.name} needs at least {self.least_classes} classes, the host has {classes}.')
+
     def terms(
         self, parts: nn.Module | None, student: Knowledge, teacher: Knowledge, target: Tensor | None
     ) -> dict[str, Tensor]:
@@ -45,8 +57,7 @@ class LogitDistillation(Distillation):
         s, t = alike(student.logits, teacher.logits)
         s, t = as_rows(s), as_rows(t)
         target = torch.zeros(len(s), dtype=torch.long, device=s.device) if target is None else target.reshape(-1)
-        counts = target != self.ignore_index
-        return {self.key: self.loss(s, t, target.where(counts, 0), counts.to(s.dtype))}
+        return {self.key: self.loss(s, t, *counted(target, self.ignore_index, s.dtype))}
 
     def loss(self, student: Tensor, teacher: Tensor, target: Tensor, weights: Tensor) -> Tensor:
         """A scalar.

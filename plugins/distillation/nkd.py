@@ -7,7 +7,7 @@ from torch import Tensor
 
 from registry import PLUGINS
 
-from .distillation import check_classes, check_weight, mean
+from .distillation import check_weight, mean
 from .dkd import others
 from .logits import LogitDistillation
 
@@ -52,19 +52,12 @@ class NKD(LogitDistillation):
     """
 
     key = 'loss_nkd'
+    least_classes = 2
 
     def __init__(self, gamma: float = 1.5, temperature: float = 1.0, **teaching: Any) -> None:
         super().__init__(**teaching)
         self.gamma = check_weight('gamma', gamma)
         self.temperature = check_weight('temperature', temperature, 1e-3)
-
-    def make_parts(self, student: int, teacher: int, classes: int) -> None:
-        """Nothing.
-
-        Raises:
-            InputError: Fewer than two classes.
-        """
-        check_classes(self.name, classes)
 
     def loss(self, student: Tensor, teacher: Tensor, target: Tensor, weights: Tensor) -> Tensor:
         """`nkd_loss`."""

@@ -197,10 +197,7 @@ class Grid:
             for key in row:
                 if key not in ROW_KEYS:
                     raise unknown_name(f'key of a row of {path.name}', key, ROW_KEYS)
-        names = [row['name'] for row in data['rows']]
-        for row in data['rows']:
-            if row.get('teacher', names[0]) not in names:
-                raise unknown_name(f'row of {path.name} (teacher of {row["name"]})', row['teacher'], names)
+        _check_teachers(path, data)
         return cls(path.stem, folder=path.with_suffix(''), **data)
 
     def path(self, row: str, seed: int, variant: str = '') -> Path:
@@ -281,6 +278,27 @@ class Grid:
                 if match := re.fullmatch(r'plugin/MWAM/(\w+)/K_mean', key):
                     found.setdefault(match[1], []).append(value)
         return {m: round(statistics.fmean(v), 4) for m, v in found.items()}
+
+
+def _check_teachers(path: Path, data: Mapping[str, Any]) -> None:
+    rows = {row['name']: row for row in data['rows']}
+    count = {name: row.get('seeds', len(data['seeds'])) for name, row in rows.items()}
+    for name, n in count.items():
+        if not isinstance(n, int) or not 1 <= n <= len(data['seeds']):
+            raise InputError(f'seeds of {name} in {path.name} must be in 1..{len(data["seeds"])}, got {n!r}.')
+    for name, row in rows.items():
+        if (teacher := row.get('teacher')) is None:
+            continue
+        if teacher not in rows:
+            raise unknown_name(f'row of {path.name} (teacher of {name})', teacher, rows)
+        if 'tune' in row or {'tune', 'teacher'} & rows[teacher].keys():
+            raise InputError(
+                f'{name} in {path.name}: a row that is taught can not be tuned, its teacher neither tuned nor taught.'
+            )
+        if count[teacher] < count[name]:
+            raise InputError(
+                f'{name} in {path.name} has {count[name]} seeds, its teacher {teacher} only {count[teacher]}.'
+            )
 
 
 def _candidates(row: Mapping[str, Any]) -> list[Any]:

@@ -274,7 +274,9 @@ class Runner(BaseRunner):
         self.call_hook('before_save_checkpoint', checkpoint=saved)
         if not training_state:
             idle = tuple(f'plugins.{p.name}.' for p in self.host.plugins.values() if not p.structural)
-            saved['state_dict'] = {k: v for k, v in saved['state_dict'].items() if not k.startswith(idle)}
+            for name in [k for k in saved if k.endswith('state_dict')]:  # those of averaged weights too
+                kept = {k: v for k, v in saved[name].items() if not k.removeprefix('module.').startswith(idle)}
+                saved[name] = kept
         if self.rank == 0:
             ckpt.save(saved, path)
 

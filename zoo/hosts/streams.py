@@ -48,7 +48,7 @@ class Streams:
         """Run a stage of each encoder: modality to its map (B, C, h, w), zero in the rows that are not encoded."""
         for m, steps in self.steps.items():
             self.states[m] = self.rows[m].run(steps[stage], self.states[m])
-            self.taps.restore(self.rows[m].put)
+            self.taps.restore(self.rows[m].put, len(self.states[m]))
         whole = {m: self.rows[m].put(self.states[m]) for m in self.steps}
         for m in self.idle:
             x = next(iter(whole.values()))

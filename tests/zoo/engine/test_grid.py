@@ -156,7 +156,20 @@ def test_a_run_is_taught_by_the_weights_of_another(tmp_path, cache, monkeypatch)
     assert taught['sweep']['modalities'] == ['rgb']
 
 
-def test_a_teacher_that_is_no_row_is_named(tmp_path):
-    (tmp_path / 'bad.yaml').write_text(GRID + '  - {name: taught, teacher: bsae}\n')
-    with pytest.raises(NameNotFound, match=r'bsae.*base'):
+@pytest.mark.parametrize(
+    ('row', 'words'),
+    [
+        ('{name: taught, teacher: bsae}', r'bsae.*base'),
+        ('{name: taught, teacher: tuned}', 'taught in bad.yaml: a row that is taught can not be tuned'),
+        ('{name: taught, teacher: taught}', 'neither tuned nor taught'),
+        ('{name: few, seeds: two}', r'seeds of few in bad.yaml must be in 1..2, got .two.'),
+        (
+            '{name: few, seeds: 1}\n  - {name: taught, teacher: few}',
+            'taught in bad.yaml has 2 seeds, its teacher few only 1',
+        ),
+    ],
+)
+def test_teachers_that_can_not_teach_are_named(tmp_path, row, words):
+    (tmp_path / 'bad.yaml').write_text(f'{GRID}  - {row}\n')
+    with pytest.raises((InputError, NameNotFound), match=words):
         Grid.load(tmp_path / 'bad.yaml')
