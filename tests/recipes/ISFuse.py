@@ -1,6 +1,7 @@
 """Narrow maps of odd sizes; images are their own target."""
 
 FUSIONS = ('CFI', 'Sum')
+PLUGINS = ('MWAM', 'ModalityDropout', 'StaticWeights')  # the others take unimodal predictions, labels or classes
 
 
 def arguments(modalities, fusion, needs):

@@ -154,5 +154,5 @@ class CFI(Fusion):
 
 
 def _tokens(x: Tensor) -> Tensor:
-    """(B, C, ...) -> (B, 1, places, C), contiguous as fast attention kernels want them; no copy of channels-last maps."""
+    """(B, C, ...) -> (B, 1, places, C), contiguous as fast attention kernels want it: no copy of channels-last maps."""
     return x.flatten(2).mT.contiguous()[:, None]
