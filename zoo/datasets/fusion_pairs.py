@@ -14,7 +14,7 @@ from torch import Tensor
 from registry import DATASETS, InputError, unknown_name
 
 from .base import MultimodalDataset, Sample, choose_split
-from .image_folders import ALL
+from .image_folders import ALL, HOME
 from .images import read_channels, read_listed
 from .listing import Files, check_headers, find_folder, list_files
 from .rgbd_folder import choose_names
@@ -23,7 +23,6 @@ from .splits import SHARES, divide
 NAMES = {'vis': ('vi', 'vis', 'visible', 'crop_lr_visible'), 'ir': ('ir', 'infrared', 'cropinfrared')}
 FLAT = re.compile(r'(VIS|IR)[_-]?(\d.*)', re.IGNORECASE)
 SPLITS = {'train': 'train', 'val': 'train', 'test': 'test'}  # a validation split is taken from the training images
-HOME = 'docs/datasets.md says where the data are.'
 SHOWN = 5  # files that a message names
 
 
@@ -113,9 +112,7 @@ class FusionPairs(MultimodalDataset):
             names, self.list = choose_names(stems, split, val_fraction, f'{owner} in {root}'), str(root / part)
         else:
             if val_fraction:
-                raise InputError(
-                    f'{owner} is not divided: shares=dict(train=0.9, val=0.1) divides it, no val_fraction.'
-                )
+                raise InputError(f'{owner} has no training images of its own: shares divides it, not val_fraction.')
             part = ALL
             self._files, stems = _paired(_images(root, facts, owner), owner)
             parts = {**divide(stems, SHARES if shares is None else shares, seed), ALL: stems}
@@ -186,7 +183,8 @@ def natural(name: str) -> list[tuple[bool, int | str]]:
     >>> sorted(['a10', 'a9', 'b'], key=natural)
     ['a9', 'a10', 'b']
     """
-    return [(not part.isdecimal(), int(part) if part.isdecimal() else part) for part in re.split(r'(\d+)', name) if part]
+    parts = filter(None, re.split(r'(\d+)', name))
+    return [(False, int(part)) if part.isdecimal() else (True, part) for part in parts]
 
 
 def _eight_bits(x: Tensor) -> Tensor:
