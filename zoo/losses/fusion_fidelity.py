@@ -15,8 +15,9 @@ REDUCTIONS = ('mean', 'none')
 def laplacian(x: Tensor, pad: str = 'zeros') -> Tensor:
     """The absolute response to the Laplacian of eight neighbours (eight ones around -8), (..., H, W).
 
-    >>> laplacian(torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, 1.0]])[None], pad='replicate')[0].tolist()
-    [[0.0, 1.0, 2.0], [0.0, 2.0, 5.0]]
+    >>> import torch
+    >>> laplacian(torch.tensor([[[0.0, 0.0, 0.0], [0.0, 0.0, 9.0]]])).round().tolist()
+    [[[0.0, 9.0, 9.0], [0.0, 9.0, 72.0]]]
 
     Args:
         x: Images of any range.
@@ -56,12 +57,12 @@ def fidelity(
 
 @LOSSES.register_module()
 class FusionFidelity(nn.Module):
-    """The fidelity of ISFuse (arXiv:2603.23272, Eq. 10): with means over all pixels, and the absolute Laplacian L,
+    """The fidelity of ISFuse (arXiv:2603.23272, Eq. 10): a fused image has the intensities of all sources and the
+    strongest of their edges.
 
-    ``sum_m |I - I_m| + weight * | L(I) - max_m L(I_m) |``
-
-    over the sources m that a sample has. The first part can not be 0 where sources differ: of two it is at least their
-    mean difference. It computes in float32 under autocast too.
+    With means over all pixels, the absolute Laplacian L, and the sources m that a sample has, it is
+    ``sum_m |I - I_m| + weight * | L(I) - max_m L(I_m) |``. The first part can not be 0 where sources differ: of two it
+    is at least their mean difference. It computes in float32 under autocast too.
 
     Args:
         weight: Of the edges, at least 0.
