@@ -1,7 +1,12 @@
 """Narrow maps of odd sizes; images are their own target."""
 
 FUSIONS = ('CFI', 'Sum')
-PLUGINS = ('MWAM', 'ModalityDropout', 'StaticWeights')  # the others take unimodal predictions, labels or classes
+PLUGINS = (
+    'Intervention',
+    'MWAM',
+    'ModalityDropout',
+    'StaticWeights',
+)  # the others take unimodal predictions, labels or classes
 
 
 def arguments(modalities, fusion, needs):

@@ -8,7 +8,6 @@ has a ``reduction``; one of a set, as Dice is, has none.
 from .dice_wce import DiceWCE
 from .foreign import ForeignLoss
 from .fusion_fidelity import FusionFidelity, fidelity, laplacian
-from .gates import gate_regulariser, mean_gate
 from .torch_losses import BCEWithLogitsLoss, CrossEntropyLoss, MSELoss
 from .weighted_sum import WeightedSum
 from .yolo_loss import YOLOLoss
@@ -23,7 +22,5 @@ __all__ = [
     'WeightedSum',
     'YOLOLoss',
     'fidelity',
-    'gate_regulariser',
     'laplacian',
-    'mean_gate',
 ]

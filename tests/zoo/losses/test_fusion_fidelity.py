@@ -1,4 +1,4 @@
-"""The fidelity of fused images and the regulariser of gates: golden values, borders, absent sources, bad input."""
+"""The fidelity of fused images: golden values, borders, absent sources, bad input."""
 
 import math
 
@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from registry import LOSSES, InputError, NameNotFound
-from zoo.losses import fidelity, gate_regulariser, laplacian, mean_gate
+from zoo.losses import fidelity, laplacian
 
 
 def waves():
@@ -64,21 +64,3 @@ def test_a_weight_is_a_number(argument):
 def test_names_are_known(argument):
     with pytest.raises(NameNotFound, match='FusionFidelity'):
         LOSSES.build(dict(type='FusionFidelity', **argument))
-
-
-@pytest.mark.parametrize(('value', 'expected'), [(0.3, -0.610864), (0.5, 0.2 - 0.693147)])
-def test_constant_gates_have_known_regularisers(value, expected):
-    gate = torch.full((2, 1, 3, 5), value)
-    torch.testing.assert_close(gate_regulariser(gate, eta=0.3), torch.tensor(expected), rtol=0, atol=1e-6)
-
-
-def test_the_share_is_asked_of_each_sample_and_the_entropy_has_a_sign():
-    gate = torch.tensor([0.0, 1.0])[:, None, None, None].expand(2, 1, 3, 5).half()
-    torch.testing.assert_close(gate_regulariser(gate), torch.tensor((0.3 + 0.7) / 2), rtol=0, atol=1e-4)
-    half = torch.full((1, 1, 2, 2), 0.5)
-    torch.testing.assert_close(gate_regulariser(half, 0.5, 1), torch.tensor(math.log(2)))
-
-
-def test_gates_of_all_levels_are_averaged_at_one_size():
-    gates = [torch.rand(2, 1, 5, 7), torch.full((2, 1, 2, 3), 0.2)]
-    torch.testing.assert_close(mean_gate(gates, (5, 7)), (gates[0] + 0.2) / 2)
