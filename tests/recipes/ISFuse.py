@@ -6,7 +6,7 @@ PLUGINS = (
     'MWAM',
     'ModalityDropout',
     'StaticWeights',
-)  # the others take unimodal predictions, labels or classes
+)  # others ask for predictions or labels
 
 
 def arguments(modalities, fusion, needs):
