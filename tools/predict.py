@@ -10,6 +10,7 @@ and the first samples of the config's test data by default. Of a detector also p
 written then: precision over recall on each subset, of the drawn samples only (tools/test.py writes those of all).
 Of volumes in files the labels that each subset predicts are written too: <case>_flair+t1.nii.gz on the grid of the
 input, with the labels of BraTS (4: enhancing tumour).
+Of image fusion also what each subset was fused to, in the colours of its sources: <name>_vis+ir_fused.png.
 
 Example: python tools/predict.py configs/late_fusion/r18_digitscenes.py work_dirs/r18_digitscenes/best.pth --count 4
 """
@@ -52,11 +53,12 @@ def main() -> None:
         args.count,
     )
     console = Console(highlight=False, soft_wrap=True)
-    pictures, labels = len(written.pictures), len(written.labels)
+    pictures, labels, fused = len(written.pictures), len(written.labels), len(written.fused)
     for modality, count in written.missing.items():
         if count:
             console.print(f'{modality} is absent in {count} of {pictures} samples.')
     maps = f' and {labels} label map{"s" * (labels > 1)}' if labels else ''
+    maps += f' and {fused} fused image{"s" * (fused > 1)}' if fused else ''
     console.print(f'Wrote {pictures} picture{"s" * (pictures > 1)}{maps} to {args.out}.', markup=False)
     if written.curves:
         console.print(f'Their precision-recall curves, of these samples only: {written.curves}.', markup=False)

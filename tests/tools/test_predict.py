@@ -9,6 +9,7 @@ from PIL import Image
 
 import zoo
 from registry import DATASETS
+from zoo.colour import recoloured
 from zoo.engine import build_host, load_config
 from zoo.engine.predict import FileItems, Item, TestItems, predict
 from zoo.engine.sample_files import SampleFiles, find_samples
@@ -390,3 +391,50 @@ def test_volumes_lie_in_folders_of_their_modalities_or_in_lists_too(here, heads)
         *('a_flair.png', 'a_flair_flair+t1.nii.gz', 'b_flair.png', 'b_flair_flair.nii.gz', 'x.png'),
         'x_flair+t1.nii.gz',
     ]
+
+
+FUSION = """
+model = dict(
+    type='ISFuse', modalities=['vis', 'ir'], in_chans=dict(vis=3, ir=1), dim=4,
+    data_preprocessor=dict(std=dict(vis=255, ir=255)),
+)
+test_dataloader = dict(dataset=dict(type='FusionPairs', root='pairs', split='all', layout='m3fd'))
+test_evaluator = 'ImageFusion'
+"""
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    """Three pairs of 37x53, and a host to fuse them."""
+    noise = np.random.default_rng(0)
+    for folder, shape in (('Vis', (37, 53, 3)), ('Ir', (37, 53))):
+        (tmp_path / 'pairs' / folder).mkdir(parents=True)
+        for name in 'abc':
+            Image.fromarray(noise.integers(0, 255, shape, np.uint8)).save(tmp_path / 'pairs' / folder / f'{name}.png')
+    (tmp_path / 'fusion.py').write_text(FUSION)
+    host = build_host(load_config(tmp_path / 'fusion.py')).eval()
+    torch.save(host.state_dict(), tmp_path / 'fusion.pth')
+    return host
+
+
+@pytest.mark.filterwarnings('ignore:.*published are')
+def test_fused_images_are_written_at_full_size_and_in_colour(here, pairs):
+    code, out, err = here('predict', 'fusion.py', 'fusion.pth', 'pairs', '--count', 2, '--device', 'cpu')
+    assert code == 0, err
+    assert out.splitlines() == ['Wrote 2 pictures and 6 fused images to predictions.']
+    subsets = ('ir', 'vis', 'vis+ir')
+    assert pictures() == sorted(f'{n}{s}.png' for n in 'ab' for s in ('', *(f'_{s}_fused' for s in subsets)))
+    files = [Path('pairs') / f / 'a.png' for f in ('Vis', 'Ir')]
+    vis, ir = (torch.from_numpy(np.array(Image.open(f))) / 255 for f in files)
+    with torch.no_grad():
+        expected = pairs({'vis': vis.movedim(-1, 0)[None], 'ir': ir[None, None]})[0]
+    with Image.open('predictions/a_vis+ir_fused.png') as image:
+        assert image.mode == 'RGB'
+        found = torch.from_numpy(np.array(image)).movedim(-1, 0)
+    expected = recoloured(expected, vis.movedim(-1, 0))
+    torch.testing.assert_close(found / 255, expected, rtol=0, atol=0.51 / 255)
+    with Image.open('predictions/a_ir_fused.png') as image:
+        assert (image.mode, image.size) == ('L', (53, 37))
+    code, out, err = here('predict', 'fusion.py', 'fusion.pth', '--count', 1, '--subsets', 'full', '--out', 'test')
+    assert code == 0, err
+    assert pictures('test') == ['test_00000.png', 'test_00000_vis+ir_fused.png']

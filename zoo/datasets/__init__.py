@@ -12,6 +12,7 @@ from .crisismmd import CrisisMMD
 from .digit_scenes import DigitScenes
 from .drone_vehicle import DroneVehicle
 from .flir_aligned import FLIRAligned
+from .fusion_pairs import FusionPairs
 from .image_folders import ImageFolders
 from .image_masks import ImageMasks
 from .kinetics_sounds import KineticsSounds
@@ -45,6 +46,7 @@ __all__ = [
     'DigitScenes',
     'DroneVehicle',
     'FLIRAligned',
+    'FusionPairs',
     'ImageFolders',
     'ImageMasks',
     'KineticsSounds',

@@ -20,7 +20,7 @@ from .digit_rendering import Difficulty, record_type, render
 GENERATOR = 1  # counts up whenever the same arguments give other pixels, so that old caches are not read
 DIGITS = 1797
 SPLITS = {'train': (0, 1200), 'val': (1200, 1460), 'test': (1460, DIGITS)}
-TASKS = ('class', 'mask', 'box')
+TASKS = ('class', 'mask', 'box', 'fusion')
 LEAST = 24
 CHUNK = 600_000  # pixels drawn at a time: some 100 MB
 LONG = 30_000_000  # pixels; drawing more takes long enough for a progress bar
@@ -43,7 +43,8 @@ class DigitScenes(MultimodalDataset):
     Args:
         split: ``'train'``, ``'val'`` or ``'test'``.
         task: ``'class'``, target () int64, the digit 0..9; ``'mask'``, (H, W) int64, 0 for background and digit + 1;
-            ``'box'``, a dict of ``boxes`` (N, 4) float32, (x1, y1, x2, y2) in pixels, and ``labels`` (N,) int64.
+            ``'box'``, a dict of ``boxes`` (N, 4) float32, (x1, y1, x2, y2) in pixels, and ``labels`` (N,) int64;
+            ``'fusion'``, None: the images themselves are what is wanted.
         modalities: A subset of rgb, depth, ir in any order; None for all.
         size: Height and width, or one number for both, each at least 24.
         seed: Of the scenes; the split does not depend on it.
@@ -84,7 +85,7 @@ class DigitScenes(MultimodalDataset):
             raise InputError(f"The task 'class' has one digit in a scene, got max_digits={max_digits}.")
         self.seed, self.per_digit = _integer('seed', seed, 0), _integer('per_digit', per_digit, 1)
         self.difficulty = _difficulty(difficulty or {})
-        self.classes = ('background', *CLASSES) if task == 'mask' else CLASSES
+        self.classes = {'mask': ('background', *CLASSES), 'fusion': ()}.get(task, CLASSES)
         self.path = cache_folder(root) / self._file_name()
         self._cached = None
         shape, dtype = (len(self),), record_type(self.size, self.slots)
@@ -109,6 +110,8 @@ class DigitScenes(MultimodalDataset):
         return {**self.__dict__, '_cached': None}  # a worker opens the file itself; pickling would copy all of it
 
     def _target(self, record: np.void) -> Any:
+        if self.task == 'fusion':
+            return None
         if self.task == 'class':
             return torch.tensor(int(record['labels'][0]))
         if self.task == 'mask':

@@ -52,7 +52,7 @@ class Cost:
         training_only: How many of these inference does not use: auxiliary heads and decoders.
         branches: Modality to the number of parameters of its own path.
         macs: Multiply-accumulates of one sample with all modalities, in eval mode; None where the size of the input is
-            not known.
+            not known. It is that of the test data, else that of the training data.
         input: Modality to the shape of one sample, [C, H, W] or [C, D, H, W]; None where it is not known.
         parts: What it consists of, as deep as was asked for.
     """
@@ -107,7 +107,7 @@ def cost_key(cfg: Config) -> str:
         InputError: A config that can not work, as far as it shows without building anything.
         NameNotFound: An unknown plugin.
     """
-    return json.dumps([_without_training(cfg).to_dict(), _test_data(cfg)], default=str)
+    return json.dumps([_without_training(cfg).to_dict(), _test_data(cfg), _training_data(cfg)], default=str)
 
 
 def _without_training(cfg: Config) -> Config:
@@ -176,6 +176,11 @@ def _test_data(cfg: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return {'type': dataset} if isinstance(dataset, str) else dataset
 
 
+def _training_data(cfg: Mapping[str, Any]) -> dict[str, Any]:
+    """A config of its training data only."""
+    return {'train_dataloader': {'dataset': (cfg.get('train_dataloader') or {}).get('dataset')}}
+
+
 def _delivered_size(dataset: Mapping[str, Any], cls: type) -> Any:
     for transform in reversed(dataset.get('transforms') or ()):
         if isinstance(transform, Mapping) and transform.get('size') is not None:
@@ -190,7 +195,8 @@ def _delivered_size(dataset: Mapping[str, Any], cls: type) -> Any:
 
 
 def _count(host: MultimodalHost, cfg: Mapping[str, Any], depth: int) -> Cost:
-    shapes = input_shapes(cfg, host)
+    # images of any size are tested as they are: what is published then is the cost of a training crop
+    shapes = input_shapes(cfg, host) or input_shapes(_training_data(cfg), host)
     macs, by_module = (None, None) if shapes is None else _macs(host.eval(), shapes, depth > 0)
     return Cost(
         host=type(host).__name__,

@@ -16,7 +16,7 @@ from zoo.datasets import check_inputs
 from zoo.datasets.transforms import Geometry, LetterBox, Resize
 from zoo.datasets.transforms.volume import VolumeGeometry
 from zoo.host import MultimodalHost
-from zoo.visual import DRAWERS, Panel, Scene, draw_scene, text_picture
+from zoo.visual import DRAWERS, Panel, Scene, draw_scene, fused_picture, text_picture
 
 from . import checkpoint as ckpt
 from .config import check_config, keep_structural
@@ -56,12 +56,14 @@ class Written:
     Attributes:
         pictures: One for each sample.
         labels: Files of predicted labels, one for each subset of each sample.
+        fused: Fused images, one for each subset of each sample.
         missing: Modality to the number of samples that lack it.
         curves: The picture of precision over recall, where there is one.
     """
 
     pictures: list[Path]
     labels: list[Path]
+    fused: list[Path]
     missing: dict[str, int]
     curves: Path | None = None
 
@@ -79,7 +81,8 @@ def predict_checkpoint(
     """Draw what a checkpoint predicts, one picture for each sample with all subsets side by side.
 
     A detector on the test data also gets the precision-recall curves of these samples; files whose data set says how
-    (`MultimodalDataset.write_prediction`: volumes) also the labels that each subset predicts, as files like theirs.
+    (`MultimodalDataset.write_prediction`: volumes) also the labels that each subset predicts, as files like theirs; of
+    image fusion also what each subset was fused to, at the size of the sample and in colour where a source has some.
 
     Args:
         cfg: As `load_config` returns it. Subsets are those of ``test_cfg``.
@@ -127,13 +130,14 @@ def predict_checkpoint(
     if isinstance(items, TestItems) and host.task == 'detection':
         curves = SampleCurves(host, items.classes, cfg.get('test_evaluator') or 'MeanAP', subsets)
 
+    fuses = host.task == 'fusion'
     volumes = files is not None and host.task == 'segmentation' and getattr(host, 'spatial_dims', 2) == 3
 
     def read(scene: Scene, prediction: Any) -> tuple[Panel, Any]:
-        kept = prediction if curves else prediction.argmax(0).byte().cpu().numpy() if volumes else None
+        kept = prediction if curves or fuses else prediction.argmax(0).byte().cpu().numpy() if volumes else None
         return DRAWERS[host.task](scene, prediction), kept
 
-    written = Written([], [], dict.fromkeys(host.modalities, 0))
+    written = Written([], [], [], dict.fromkeys(host.modalities, 0))
     with progress_bar() as bar:
         task = bar.add_task('pictures', total=len(items))
         for item, found in predict(host, items, subsets, read, batch_size):
@@ -143,11 +147,15 @@ def predict_checkpoint(
             draw_scene(item.scene, host.task, named).save(written.pictures[-1])
             for m, here in zip(host.modalities, item.sample['present'].tolist()):
                 written.missing[m] += not here
+            used = {tuple(m for m in s if m in item.scene.inputs): kept for s, (_, kept) in found.items()}
             if item.grid is not None and volumes:
-                used = {tuple(m for m in s if m in item.scene.inputs): labels for s, (_, labels) in found.items()}
                 for subset, labels in used.items():
                     path = out / f'{item.scene.name}_{"+".join(subset)}'
                     written.labels.append(items.cls.write_prediction(path, labels, item.grid))
+            if fuses:
+                for subset, prediction in used.items():
+                    written.fused.append(out / f'{item.scene.name}_{"+".join(subset)}_fused.png')
+                    fused_picture(item.scene, subset, prediction).save(written.fused[-1])
             if curves:
                 for subset, (_, prediction) in found.items():
                     curves.add(subset, prediction, item.scene.target)

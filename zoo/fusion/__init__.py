@@ -1,6 +1,7 @@
 """Fusion blocks: features of the modalities that are present -> one, or each of them refined."""
 
 from .attention import Attention
+from .cfi import CFI
 from .concat import Concat
 from .concat_conv import ConcatConv
 from .emcam import EMCAM
@@ -15,6 +16,7 @@ from .se_add import SEAdd
 from .sum import Sum
 
 __all__ = [
+    'CFI',
     'EMCAM',
     'EMSCA',
     'MFIFA',

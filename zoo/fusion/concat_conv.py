@@ -2,25 +2,13 @@
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from registry import FUSIONS
 
+from ..layers import BatchNorm
 from .fusion import Fusion, Pointwise
 from .se_add import Excitation
-
-
-class BatchNorm(nn.modules.batchnorm._BatchNorm):
-    """Batch normalisation of (B, C, ...); with one value for each channel it uses running statistics."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Of any number of dimensions from two."""
-        if self.training and x.numel() == x.shape[1]:
-            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
-        return super().forward(x)
-
-    def _check_input_dim(self, x: Tensor) -> None:
-        pass
 
 
 @FUSIONS.register_module()

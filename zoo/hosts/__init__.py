@@ -3,6 +3,7 @@
 from .early_fusion_yolo import EarlyFusionYOLO
 from .encoder_decoder import EncoderDecoder
 from .esanet import ESANet, ESANetMD
+from .isfuse import ISFuse
 from .late_fusion import LateFusion
 from .mail import MAIL
 from .mail_seg import MAILSeg
@@ -19,6 +20,7 @@ __all__ = [
     'ESANetMD',
     'EarlyFusionYOLO',
     'EncoderDecoder',
+    'ISFuse',
     'LateFusion',
     'MAILSeg',
     'MMANet',

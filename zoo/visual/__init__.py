@@ -2,6 +2,7 @@
 
 from .curves import NamedCurves, draw_curves, named_curves, write_curves
 from .detection import detection
+from .fusion import fused_picture, fusion
 from .inputs import base_picture, draw_input
 from .lines import Line, draw_lines, write_lines
 from .palette import palette
@@ -25,6 +26,8 @@ __all__ = [
     'draw_scene',
     'draw_sheet',
     'drawer',
+    'fused_picture',
+    'fusion',
     'named_curves',
     'palette',
     'segmentation',

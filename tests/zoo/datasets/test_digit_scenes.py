@@ -230,6 +230,14 @@ def test_transforms_move_the_mask_with_the_image(cache):
     assert torch.equal(flipped[2]['inputs']['rgb'], plain[2]['inputs']['rgb'].flip(2))
 
 
+def test_scenes_to_fuse_are_those_with_masks_and_have_no_target(cache):
+    fused = DigitScenes('val', 'fusion', ['rgb', 'ir'], size=(24, 40), root=cache)
+    masks = DigitScenes('val', 'mask', size=(24, 40), root=cache)
+    assert fused[2]['target'] is None
+    assert torch.equal(fused[2]['inputs']['ir'], masks[2]['inputs']['ir'])
+    assert fused.classes == ()
+
+
 @pytest.mark.parametrize(
     ('arguments', 'error', 'message'),
     [

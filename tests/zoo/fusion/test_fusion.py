@@ -14,12 +14,13 @@ WIDTHS = {'rgb': 3, 'depth': 5, 'ir': 4}
 MASK = torch.tensor([[True, True, True], [True, False, True], [False, True, False]])
 PLACES = {'vector': (), 'sequence': (7,), 'map': (3, 5), 'volume': (2, 3, 5)}
 BLOCKS = sorted(n for n, c in FUSIONS.module_dict.items() if c.__module__.startswith('zoo.'))
-EXCHANGES = [n for n in BLOCKS if issubclass(FUSIONS.get(n), Exchange)]  # of vectors and maps, see test_emcam
+# of vectors and maps, see test_emcam and test_cfi
+PLANAR = [n for n in BLOCKS if n == 'CFI' or issubclass(FUSIONS.get(n), Exchange)]
 BLOCKS_AND_PLACES = [
     pytest.param(n, p, id=f'{n}-{kind}')
     for n in BLOCKS
     for kind, p in PLACES.items()
-    if n not in EXCHANGES or kind in ('vector', 'map')
+    if n not in PLANAR or kind in ('vector', 'map')
 ]
 
 
@@ -150,7 +151,7 @@ def test_every_position_is_fused_like_a_vector(name, places):
         x = {m: f.view(3, -1, *[1] * len(places)).expand_as(x[m]) for m, f in features().items()}
     found = block(x, MASK)
     assert found.shape == (3, block.out_channels, *places)
-    if places and name not in EXCHANGES:  # whose attention is of the neighbourhood
+    if places and name not in PLANAR:  # whose attention is of the neighbourhood
         for i in (0, -1):
             vectors = {m: f.flatten(2)[..., i] for m, f in x.items()}
             torch.testing.assert_close(found.flatten(2)[..., i], block(vectors, MASK), rtol=1e-4, atol=1e-5)
@@ -185,7 +186,7 @@ def test_a_row_with_nothing_is_finite_and_so_are_its_gradients(name):
     fused.square().sum().backward()
     assert fused.isfinite().all()
     assert not any(f.grad.any() for f in x.values())
-    if name != 'Attention':  # there the query answers
+    if name not in ('Attention', 'CFI'):  # there the query answers, and the bias of a convolution
         assert not fused.any()
     for n, p in block.named_parameters():
         assert p.grad is not None, n

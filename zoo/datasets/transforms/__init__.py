@@ -2,7 +2,16 @@
 
 from .affine import RandomAffine
 from .frequency_filter import FrequencyFilter, frequency_filter
-from .geometry import Geometry, RandomCrop, RandomFlip, RandomResize, RandomResizedCrop, RandomRotation, Resize
+from .geometry import (
+    Geometry,
+    RandomCrop,
+    RandomFlip,
+    RandomResize,
+    RandomResizedCrop,
+    RandomRotation,
+    RandomTranspose,
+    Resize,
+)
 from .letterbox import LetterBox
 from .mixing import Mixing, MixUp, Mosaic
 from .photometric import RandomGain, RandomHSV, scale_hsv
@@ -26,6 +35,7 @@ __all__ = [
     'RandomResize',
     'RandomResizedCrop',
     'RandomRotation',
+    'RandomTranspose',
     'RandomView',
     'Resize',
     'VolumeCrop',

@@ -310,6 +310,31 @@ class RandomFlip(Geometry):
         return moved
 
 
+@TRANSFORMS.register_module()
+class RandomTranspose(Geometry):
+    """Swaps height and width, mirroring at the diagonal from the upper left: with both flips all eight ways to lay a
+    square image down.
+
+    Args:
+        p: The probability.
+
+    Raises:
+        InputError: A probability out of range.
+    """
+
+    def __init__(self, p: float = 0.5) -> None:
+        self.p = probability('RandomTranspose', p)
+
+    def draw(self, height: int, width: int) -> Move:
+        return _transposed if torch.rand(()).item() < self.p else stay
+
+
+def _transposed(x: Tensor) -> Tensor:
+    if not isinstance(x, tv_tensors.BoundingBoxes):
+        return _plain(x).mT
+    return tv_tensors.BoundingBoxes(_plain(x)[:, [1, 0, 3, 2]], format=x.format, canvas_size=x.canvas_size[::-1])
+
+
 def stay(x: Tensor) -> Tensor:
     """The move that moves nothing."""
     return x

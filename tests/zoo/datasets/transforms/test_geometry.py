@@ -6,7 +6,15 @@ import torch
 from PIL import Image
 
 from registry import TRANSFORMS, InputError
-from zoo.datasets.transforms import RandomCrop, RandomFlip, RandomResize, RandomResizedCrop, RandomRotation, Resize
+from zoo.datasets.transforms import (
+    RandomCrop,
+    RandomFlip,
+    RandomResize,
+    RandomResizedCrop,
+    RandomRotation,
+    RandomTranspose,
+    Resize,
+)
 
 ALL = [
     dict(type='Resize', size=(9, 14)),
@@ -17,6 +25,7 @@ ALL = [
     dict(type='RandomCrop', size=(12, 11), resize_smaller=True),
     dict(type='RandomFlip', p=0.5),
     dict(type='RandomResizedCrop', size=(9, 14), scale=(0.9, 1)),
+    dict(type='RandomTranspose'),
 ]
 NAMES = [
     'resize',
@@ -27,6 +36,7 @@ NAMES = [
     'crop or resize',
     'flip',
     'resized crop',
+    'transpose',
 ]
 
 
@@ -296,3 +306,14 @@ def test_boxes_can_not_stay_behind():
     boxes = {'boxes': torch.zeros(0, 4), 'labels': torch.zeros(0).long()}
     with pytest.raises(InputError, match='boxes move with their image'):
         Resize(8, inputs_only=True)(scene(target=boxes))
+
+
+def test_a_transpose_swaps_height_and_width_of_everything_half_of_the_time():
+    sample = scene(12, 20, {'boxes': torch.tensor([[1.0, 2, 18, 11]]), 'labels': torch.tensor([0])})
+    moved = RandomTranspose(1)(sample)
+    assert torch.equal(moved['inputs']['rgb'], sample['inputs']['rgb'].mT)
+    assert moved['target']['boxes'].tolist() == [[2, 1, 11, 18]]
+    shapes = [tuple(RandomTranspose()(sample)['inputs']['ir'].shape) for _ in range(60)]
+    assert 15 < shapes.count((1, 20, 12)) < 45
+    with pytest.raises(InputError, match='RandomTranspose takes a probability'):
+        RandomTranspose(2)

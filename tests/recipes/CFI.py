@@ -1,0 +1,2 @@
+HOSTS = ('EncoderDecoder', 'ISFuse', 'LateFusion')
+VARIANT = {'pool': 2}
