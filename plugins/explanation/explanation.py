@@ -53,10 +53,8 @@ class Explanation:
         writer.writerow(COLUMNS)
         writer.writerows([_cell(row[c]) for c in COLUMNS] for row in self.rows)
         write_text(folder / 'explanation.csv', text.getvalue())
-        bars = [
-            Bar(r['change'], r['mean'], r['low'], r['high'], '' if r['most'] is None else f'{_percent(r["most"])} most')
-            for r in self.rows
-        ]
+        notes = ['' if r['most'] is None else f'most for {_percent(r["most"])}' for r in self.rows]
+        bars = [Bar(r['change'], r['mean'], r['low'], r['high'], note) for r, note in zip(self.rows, notes)]
         write_bars(bars, 'how far predictions move (mean, 95 % interval)', folder / 'explanation.png')
 
     def table(self, title: str | None = None) -> Table:

@@ -17,7 +17,7 @@ from .tasks import DRAWERS, bars, class_legend
 from .text import text_picture
 
 STRENGTH = 0.85  # of the largest value's colour; the rest is the picture below
-MARKS = (1 / 3, 2 / 3, 1)  # shares of the largest value in the legend
+MARKS = (1 / 3, 2 / 3, 1.0)  # shares of the largest value in the legend
 
 
 def draw_regions(
