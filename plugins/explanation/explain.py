@@ -72,6 +72,8 @@ def explain_checkpoint(
     ):
         if value is not None:
             check_count(name, value, least)
+    if seed >= 2**31:
+        raise InputError(f'seed must be below 2**31, got {seed}.')
     if block is not None:
         check_blocks(block, (0, 0), 0, 0)
     if under_torchrun():
@@ -109,10 +111,8 @@ def explain_checkpoint(
         found: dict[str, list[Tensor]] = {}
         for group in batches(items, batch_size):
             if group[0].sample['inputs']:  # the test data may have more modalities than the host
-                names = [item.scene.name for item in group]
                 moved = movements(host, _batch(host, group), generator, block, draws_at_random(host))
                 for change, x in moved.items():
-                    _check_finite(x, change, names)
                     found.setdefault(change, []).append(x)
             bar.advance(task, len(group))
         if not found:
@@ -143,13 +143,6 @@ def one_draw(host: MultimodalHost, seed: int) -> Iterator[None]:
 def _batch(host: MultimodalHost, group: Sequence[Item]) -> Batch:
     samples = [{**item.sample, 'target': item.scene.target} for item in group]
     return host.make_batch(**host.data_preprocessor(Collate(host.modalities)(samples), False))
-
-
-def _check_finite(moved: Tensor, change: str, names: Sequence[str]) -> None:
-    """Refuse predictions that are not numbers; NaN where a sample does not count is none."""
-    bad = moved.isinf() if change.startswith('without ') else ~moved.isfinite()
-    if bad.any():
-        raise InputError(f'Predictions of {names[int(bad.nonzero()[0])]} are not finite ({change}).')
 
 
 def _picture(

@@ -1,5 +1,7 @@
 """How far predictions move when a modality is taken away, or places of the inputs are hidden."""
 
+import math
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -7,6 +9,7 @@ from torch import Tensor
 
 from plugins.intervention import hide, masked
 from plugins.masks import intervention_masks
+from registry import InputError
 from zoo.batch import Batch, is_words, map_target
 from zoo.host import MultimodalHost
 
@@ -69,9 +72,10 @@ def region_maps(
 ) -> dict[str, Tensor]:
     """Which places of each modality the prediction of one sample leans on.
 
-    Blocks are hidden in one modality at a time, the same ones in each: a place's value is the mean movement of the
-    prediction over the draws that hide it, minus that over all draws, cut at 0. Hiding in several modalities at once
-    would take fewer passes, but what one of them moves would show in the places of the others.
+    Blocks, up to a tenth of the places, are hidden in one modality at a time, the same ones in each. A place's value is
+    the mean movement of the prediction over the draws that hide it, minus that over all draws, cut at 0. One more draw
+    of average movement is counted for each place: what was hidden once, beside others, is no peak. Hiding in several
+    modalities at once would take fewer passes, but what one of them moves would show in the places of the others.
 
     Args:
         host: In eval mode.
@@ -94,10 +98,16 @@ def region_maps(
     clean = host.run(sample).prediction
     sums = {m: [sample.inputs[m].new_zeros(size) for _ in range(2)] for m, size in sizes.items()}
     total = dict.fromkeys(sizes, 0.0)
+    kinds = [{m: size for m, size in sizes.items() if len(size) == dims} for dims in (2, 3)]
+    groups = [(group, _most(group.values(), block)) for group in kinds if group]
     for begin in range(0, draws, batch_size):
         n = min(batch_size, draws - begin)
-        everywhere = torch.ones(n, len(sizes), dtype=torch.bool)
-        masks = intervention_masks(sizes, everywhere, generator, block, kind='random', **MASKS)
+        masks = {}
+        for group, count in groups:
+            everywhere = torch.ones(n, len(group), dtype=torch.bool)
+            masks |= intervention_masks(
+                group, everywhere, generator, block, kind='random', **{**MASKS, 'count': (1, count)}
+            )
         repeated = sample.repeat(n)
         reference = _select(clean, torch.zeros(n, dtype=torch.int64), sample.device)
         for m, kept in masks.items():
@@ -109,13 +119,27 @@ def region_maps(
             weighted += torch.tensordot(apart, hidden.to(apart.dtype), 1)
             count += hidden.sum(0)
             total[m] += float(apart.sum())
-    maps = {m: (weighted / count.clamp(min=1) - total[m] / draws).clamp(min=0) for m, (weighted, count) in sums.items()}
-    return {m: x.cpu() for m, x in maps.items()}
+    maps = {m: (weighted - count * total[m] / draws) / (count + 1) for m, (weighted, count) in sums.items()}
+    return {m: x.clamp(min=0).cpu() for m, x in maps.items()}
+
+
+def _most(sizes: Collection[Sequence[int]], block: int) -> int:
+    """The most blocks of a mask: a tenth of those that tile the finest grid, so that masks hide as much of long images
+    and of volumes as six blocks of an eighth hide of a square."""
+    places = max(math.prod(size) for size in sizes)
+    return max(MASKS['count'][1], round(places / block ** len(next(iter(sizes))) / 10))
 
 
 def _distance(host: MultimodalHost, reference: Any, prediction: Any, batch: Batch) -> Tensor:
-    """(B,) on the CPU; below 0 is what rounding leaves of 0."""
-    return host.divergence(reference, prediction, batch).float().clamp(min=0).cpu()
+    """(B,) on the CPU; below 0 is what rounding leaves of 0.
+
+    Raises:
+        InputError: A prediction is not finite.
+    """
+    apart = host.divergence(reference, prediction, batch).float().clamp(min=0).cpu()
+    if not apart.isfinite().all():
+        raise InputError(f'{type(host).__name__} gives predictions that are not finite: they can not be compared.')
+    return apart
 
 
 def _select(prediction: Any, rows: Tensor, device: torch.device) -> Any:

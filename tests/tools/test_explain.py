@@ -121,6 +121,7 @@ MISTAKES = {
     'count': (('--count', -1), 'count must be a whole number of at least 0, got -1'),
     'batch size': (('--batch-size', 0), 'batch_size must be a whole number of at least 1, got 0'),
     'seed': (('--seed', -1), 'seed must be a whole number of at least 0, got -1'),
+    'large seed': (('--seed', 2**31), 'seed must be below 2**31'),
     'block': (('--block', 0), 'block must be an integer of at least 1, got 0'),
     'nothing there': (('nowhere',), 'nowhere: no such file or folder'),
     'out': (('--out', 'best.pth/x'), "'best.pth/x' can not be written"),
@@ -146,7 +147,7 @@ def test_predictions_that_are_not_numbers_are_refused(here, tmp_path):
     torch.save({'state_dict': host.state_dict()}, tmp_path / 'best.pth')
     code, _, err = here('explain', CONFIG, 'best.pth', *QUICK)
     assert code == 2, err
-    assert 'Predictions of test_00000 are not finite (random masks)' in err
+    assert 'LateFusion gives predictions that are not finite' in err
 
 
 def test_regions_of_padded_inputs_and_volumes_lie_on_the_picture():

@@ -9,6 +9,8 @@ from plugins import RPAN
 from plugins.explanation import default_block, movements, region_maps
 from plugins.explanation.explain import one_draw
 from plugins.explanation.explanation import Explanation, leaning
+from plugins.explanation.movement import MASKS
+from plugins.masks import intervention_masks
 from zoo import MultimodalHost, Outputs
 from zoo.hosts import MAIL, LateFusion
 
@@ -52,6 +54,7 @@ def test_the_map_of_a_host_that_sees_one_place_peaks_there_and_that_of_others_is
     maps = region_maps(host, host.make_batch(inputs), 64, generator(), batch_size=10)
     assert {m: tuple(x.shape) for m, x in maps.items()} == dict.fromkeys('abc', size)
     assert maps['a'][place] == maps['a'].max() > 0
+    assert (maps['a'] == 0).double().mean() > 0.5
     assert not maps['b'].any()
     assert not maps['c'].any()
 
@@ -60,11 +63,14 @@ def test_the_map_of_a_host_that_sees_one_place_peaks_there_and_that_of_others_is
 def test_the_value_of_a_place_is_the_mean_over_draws_that_hide_it_minus_that_over_all():
     host = Peephole((5, 17), ('a', 'b')).eval()
     batch = host.make_batch({m: 1 + draw(1, 2, 20, 28, seed=i).abs() for i, m in enumerate('ab')})
-    moved = float(batch.inputs['a'][0, :, 5, 17].mean())  # to 0
-    maps = region_maps(host, batch, 64, generator(), block=6, batch_size=64)
-    share = 1 - float(maps['a'][5, 17]) / moved  # of the draws that hide the place
-    assert round(64 * share, 3) % 1 == 0
-    assert 0.02 < share < 0.5
+    moved = batch.inputs['a'][0, :, 5, 17].mean()  # to 0
+    value = region_maps(host, batch, 64, generator(), block=6, batch_size=64)['a'][5, 17]
+    kept = intervention_masks(
+        {'a': (20, 28), 'b': (20, 28)}, torch.ones(64, 2).bool(), generator(), 6, kind='random', **MASKS
+    )
+    hidden = int((~kept['a'][:, 0, 5, 17]).sum())
+    assert hidden > 1
+    torch.testing.assert_close(value, moved * (1 - hidden / 64) * hidden / (hidden + 1))
 
 
 @torch.no_grad()
