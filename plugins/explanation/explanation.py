@@ -61,7 +61,7 @@ class Explanation:
         """For a terminal: one row for each change."""
         table = Table(title=title, title_justify='left')
         table.add_column('change')
-        for name in ('moves by', '95 % interval', 'leant on most', 'samples'):
+        for name in ('moves by', '95 % interval', 'most', 'samples'):
             table.add_column(name, justify='right')
         for r in self.rows:
             spread = '–' if r['low'] is None else f'{r["low"]:.3g} .. {r["high"]:.3g}'
