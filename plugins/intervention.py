@@ -175,12 +175,8 @@ class Intervention(Plugin):
     def masked(self, host: MultimodalHost, batch: Batch, kind: str) -> Batch:
         """The batch with blocks hidden: ``'complementary'`` or ``'random'`` ones. Texts and vectors have no places, and
         stay."""
-        sizes = {m: () if is_words(x) else tuple(x.shape[2:]) for m, x in batch.inputs.items()}
-        sizes = {m: sizes[m] for m in host.modalities}
         generator = self.generator(host, batch.device, purpose=kind)
-        masks = intervention_masks(sizes, batch.present, generator, kind=kind, **self.masks)
-        inputs = {m: hide(host, m, x, masks[m], self.fill) if m in masks else x for m, x in batch.inputs.items()}
-        return batch.replace(inputs=inputs)
+        return masked(host, batch, kind, generator, self.fill, **self.masks)
 
     def _taken(self, host: MultimodalHost) -> list[str]:
         """The modalities that are taken away in this step."""
@@ -276,6 +272,17 @@ class Intervention(Plugin):
         if not isinstance(classes, int) or classes < 2 or 'sample_losses' not in host.offers:
             return 1.0
         return (1 - self._losses(host, outputs, batch).detach() / math.log(classes)).clamp(0, 1)
+
+
+def masked(
+    host: MultimodalHost, batch: Batch, kind: str, generator: torch.Generator, fill: str = 'mean', **masks: Any
+) -> Batch:
+    """A batch with blocks hidden; ``masks`` are the other arguments of `intervention_masks`."""
+    sizes = {m: () if is_words(x) else tuple(x.shape[2:]) for m, x in batch.inputs.items()}
+    sizes = {m: sizes[m] for m in host.modalities}
+    kept = intervention_masks(sizes, batch.present, generator, kind=kind, **masks)
+    inputs = {m: hide(host, m, x, kept[m], fill) if m in kept else x for m, x in batch.inputs.items()}
+    return batch.replace(inputs=inputs)
 
 
 def hide(host: MultimodalHost, modality: str, x: Tensor, kept: Tensor, fill: str = 'mean') -> Tensor:

@@ -105,6 +105,11 @@ class Plugin(nn.Module, Hook):
         """Within it, what is drawn and kept is another draw, from torch's random state; afterwards it is back."""
         yield
 
+    @contextmanager
+    def frozen(self, seed: int) -> Iterator[None]:
+        """Within it, all that is drawn is one draw, by seed: the same in every pass and for all samples."""
+        yield
+
     def weight_decays(self, host: MultimodalHost) -> Mapping[nn.Parameter, float]:
         """Parameters whose weight decay is not the optimiser's, and theirs."""
         return {}

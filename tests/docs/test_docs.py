@@ -212,7 +212,7 @@ def test_every_make_target_of_the_docs_exists():
     assert {'demo', 'test', 'setup'} <= named <= targets
 
 
-@pytest.mark.parametrize('tool', ['train', 'test', 'predict'])
+@pytest.mark.parametrize('tool', ['train', 'test', 'predict', 'explain'])
 def test_the_table_of_flags_is_complete(tool, monkeypatch, capsys):
     monkeypatch.setattr(sys, 'argv', ['tool', '--help'])
     with pytest.raises(SystemExit):

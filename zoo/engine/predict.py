@@ -105,25 +105,16 @@ def predict_checkpoint(
     for name, value in (('batch_size', batch_size), ('count', count)):
         if value is not None and value < 1:
             raise InputError(f'{name} must be at least 1, got {value}.')
-    if not cfg.get('test_dataloader'):
-        raise InputError('The config has no test_dataloader.')
-    keep_structural(cfg)
-    check_config(cfg)
     target = pick_device(device)
-    cfg.model = without_weights(cfg.model)  # those of the checkpoint are loaded instead
-    host = build_host(cfg)
+    host = build_for_inference(cfg)
     if host.task not in DRAWERS:
         raise unknown_name(f'drawing for the task of {type(host).__name__}', host.task, DRAWERS)
     subsets = parse_subsets((cfg.get('test_cfg') or {}).get('subsets', 'all'), host.modalities)
-    files = find_samples(inputs, host.modalities, *_layout(cfg)) if inputs else None
+    files = files_of(cfg, host, inputs)
     out = Path(out)
     make_writable(out)
     saved = ckpt.load(path, trust)
-    meta = saved.get('meta', {})
-    if files is None:
-        items: Sequence[Item] = TestItems(cfg, host, meta.get('seed') or 0, 8 if count is None else count)
-    else:
-        items = FileItems(files[:count], cfg, host, meta.get('classes') or ())
+    items = items_of(cfg, host, saved.get('meta', {}), files, count)
     ckpt.load_weights(host, saved, path)
     host.to(target)
     curves = None
@@ -164,6 +155,43 @@ def predict_checkpoint(
     return written
 
 
+def build_for_inference(cfg: Config) -> MultimodalHost:
+    """The host of a config that has test data, with its structural plugins; weights that it would begin with are not
+    loaded, since those of a checkpoint follow.
+
+    Raises:
+        InputError: A config that does not fit.
+    """
+    if not cfg.get('test_dataloader'):
+        raise InputError('The config has no test_dataloader.')
+    keep_structural(cfg)
+    check_config(cfg)
+    cfg.model = without_weights(cfg.model)
+    return build_host(cfg)
+
+
+def files_of(cfg: Config, host: MultimodalHost, inputs: Sequence[str | Path]) -> list[SampleFiles] | None:
+    """What `find_samples` finds in ``inputs``, in the layout of the config's data set; None without any."""
+    return find_samples(inputs, host.modalities, *_layout(cfg)) if inputs else None
+
+
+def items_of(
+    cfg: Config, host: MultimodalHost, meta: Mapping[str, Any], files: Sequence[SampleFiles] | None, count: int | None
+) -> Sequence[Item]:
+    """Samples from files, or from the test data of a config.
+
+    Args:
+        cfg: The config.
+        host: The host.
+        meta: Of the checkpoint.
+        files: What `find_samples` found; None for the test data.
+        count: At most so many; None for all files, or the first 8 of the test data.
+    """
+    if files is None:
+        return TestItems(cfg, host, meta.get('seed') or 0, 8 if count is None else count)
+    return FileItems(files[:count], cfg, host, meta.get('classes') or ())
+
+
 def predict(
     host: MultimodalHost,
     items: Sequence[Item],
@@ -186,7 +214,7 @@ def predict(
     """
     masks = torch.tensor([[m in s for m in host.modalities] for s in subsets])
     collate = Collate(host.modalities)
-    for group in _batches(items, batch_size):
+    for group in batches(items, batch_size):
         if not group[0].sample['inputs']:  # the test data may have more modalities than the host
             yield from ((item, {}) for item in group)
             continue
@@ -327,7 +355,7 @@ def _own_size(modalities: Sequence[str], inputs: Mapping[str, Tensor]) -> tuple[
     return tuple(first.shape[-2:])
 
 
-def _batches(items: Sequence[Item], batch_size: int) -> Iterator[list[Item]]:
+def batches(items: Sequence[Item], batch_size: int) -> Iterator[list[Item]]:
     """Neighbours that share a modality, and whose inputs have the same shapes."""
     group: list[Item] = []
     shapes: dict[str, tuple[int, ...]] = {}

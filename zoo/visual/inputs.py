@@ -40,10 +40,16 @@ def base_picture(scene: Scene, grey: bool = True) -> Image.Image:
     first = next((p for p in planes if len(p) == 3), planes[0] if planes else None)
     if first is None:
         return Image.new('L', scene.size[::-1], 255)
-    if len(first) == 3:
-        picture = colour_picture(first, scene.blue_first)
-        return picture.convert('L') if grey else picture
-    values = first.float().mean(0)
+    if len(first) == 3 and not grey:
+        return colour_picture(first, scene.blue_first)
+    return grey_picture(first, scene.blue_first)
+
+
+def grey_picture(x: Tensor, blue_first: bool = False) -> Image.Image:
+    """Planes (C, H, W) without colour: three as `colour_picture` draws them, of others the mean."""
+    if len(x) == 3:
+        return colour_picture(x, blue_first).convert('L')
+    values = x.float().mean(0)
     return Image.fromarray(_stretch(values, values.isfinite()).mul(255).byte().numpy())
 
 

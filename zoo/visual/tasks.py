@@ -1,6 +1,6 @@
 """How each task draws a prediction: one function for each."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from zoo.metrics import class_map
 
 from .inputs import base_picture, draw_input
 from .palette import palette
-from .scene import BLACK, GREEN, GREY, RED, Panel, Scene
+from .scene import BLACK, GREEN, GREY, RED, Colour, Panel, Scene
 from .sheet import draw_sheet
 from .text import BODY, PAPER, fitted, font, text_picture
 
@@ -137,7 +137,11 @@ def draw_scene(scene: Scene, task: str, predictions: Mapping[str, Panel]) -> Ima
         truth = DRAWERS[task](scene, None)
         inputs.append(Panel('ground truth', truth.image, truth.note, truth.colour, truth.classes))
     drawn = [Panel(name, p.image, p.note, p.colour, p.classes) for name, p in predictions.items()]
-    classes = sorted(frozenset().union(*(p.classes for p in [*inputs, *drawn])))
-    legend = [('not labelled' if k == IGNORE else scene.class_name(k), class_colour(k)) for k in classes]
     blocks = [('Inputs', inputs), ('Predictions from', drawn)]
-    return draw_sheet(scene.name, blocks, scene.panel_size, legend)
+    return draw_sheet(scene.name, blocks, scene.panel_size, class_legend(scene, [*inputs, *drawn]))
+
+
+def class_legend(scene: Scene, panels: Iterable[Panel]) -> list[tuple[str, Colour]]:
+    """Names and colours of the classes that panels show."""
+    classes = sorted(frozenset().union(*(p.classes for p in panels)))
+    return [('not labelled' if k == IGNORE else scene.class_name(k), class_colour(k)) for k in classes]
