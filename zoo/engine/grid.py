@@ -349,7 +349,8 @@ def write_results(grids: Iterable[Grid], path: Path) -> None:
         '',
     ]
     for grid in grids:
-        text += _table(grid)
+        if any(grid.read(row['name']) for row in grid.rows):
+            text += _table(grid)
     write_text(path, '\n'.join(text).rstrip() + '\n')
 
 
