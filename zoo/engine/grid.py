@@ -409,7 +409,13 @@ def _notes(grid: Grid) -> list[str]:
     if attack := grid.attack:
         shares = {'eps': attack['eps'], 'steps': attack.get('steps'), 'samples': attack.get('count', 'all')}
         listed = ', '.join(f'{k} {v}' for k, v in shares.items() if v)
-        notes.append(f'Attacks of all modalities: {", ".join(attack["attacks"])}, {listed}.')
+        notes.append(
+            f'Attacks of all modalities: {", ".join(attack["attacks"])}, {listed}; *clean*: these samples as they are.'
+        )
+    for row in grid.rows:
+        there, wanted = len(grid.read(row['name'])), len(grid.seeds[: row.get('seeds')])
+        if 0 < there < wanted:
+            notes.append(f'{row["name"]}: {there} of {wanted} seeds so far.')
     if everything:
         seconds = statistics.median(r['seconds'] for r in everything)
         dates = sorted({r['date'] for r in everything})
