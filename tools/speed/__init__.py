@@ -19,6 +19,7 @@ from . import (
     evaluation,
     exchange,
     frequency_ratio,
+    fused_images,
     intervention,
     loading,
     plugin_steps,
@@ -43,6 +44,10 @@ SUITES = {
         intervention.measure,
         'Training step with variants of the batch, three ResNet-18 branches at 64x64, batch 32 (aim: what its passes '
         'take, and nothing beside)',
+    ),
+    'fused_images': (
+        fused_images.measure,
+        'ISFuse at 256x256, one thread; ratio: of the ms / GMAC, to a plain convolution',
     ),
     'frequency': (
         frequency_ratio.measure,

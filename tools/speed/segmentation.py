@@ -12,7 +12,7 @@ from torch import Tensor
 
 from registry import HOSTS, METRICS
 from zoo.engine import build_optim_wrapper, load_config, sweep
-from zoo.engine.cost import without_weights
+from zoo.engine.cost import countable_attention, without_weights
 from zoo.host import MultimodalHost
 
 from .timing import interleaved
@@ -208,7 +208,7 @@ def multiply_accumulates(call: Call) -> int:
     """Of convolutions and matrix products."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), countable_attention(), FlopCounterMode(display=False) as counter:
         call()
     return counter.get_total_flops() // 2
 

@@ -237,7 +237,7 @@ def _macs(host: MultimodalHost, shapes: Shapes, alone: bool) -> tuple[int, dict[
     from torch.utils.flop_counter import FlopCounterMode
 
     inputs = {m: _example(shape, host.device) for m, shape in shapes.items()}
-    with torch.no_grad(), _countable_attention(), FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), countable_attention(), FlopCounterMode(display=False) as counter:
         host(inputs)
         total, by_module = counter.get_total_flops() // 2, _by_module(counter)
         if alone and 'unimodal' in host.offers:
@@ -257,7 +257,7 @@ def _by_module(counter: Any) -> dict[str, int]:
 
 
 @contextmanager
-def _countable_attention() -> Iterator[None]:
+def countable_attention() -> Iterator[None]:
     """In eval mode torch runs a transformer layer as one fused operator, and on a CPU attention as another; its own
     counter takes both for nothing."""
     before = torch.backends.mha.get_fastpath_enabled()
