@@ -253,7 +253,7 @@ class Runner(BaseRunner):
                 'epoch': iteration // len(self.train_dataloader),
                 'seed': self.seed,
                 'config': plain_config(self.cfg),
-                'classes': list(getattr(self.train_dataloader.dataset.dataset, 'classes', None) or ()),
+                'classes': _class_names(self.train_dataloader.dataset.dataset),
                 'torch': torch.__version__.split('+')[0],
                 **self._geometry(),
             },
@@ -351,6 +351,12 @@ def check_disjoint(training: Any, validation: Any) -> None:
             f'{len(common)} samples of {lists[0][0]} are in the training and in the validation data, such as '
             f'{min(common)!r}: give both data sets the same val_fraction, shares and seed.'
         )
+
+
+def _class_names(dataset: Any) -> list[str] | dict[str, list[str]]:
+    """The names of a data set's classes, of several tasks for each; none where it does not say."""
+    classes = getattr(dataset, 'classes', None) or ()
+    return {t: list(names) for t, names in classes.items()} if isinstance(classes, Mapping) else list(classes)
 
 
 def _build_loop(default: str, cfg: Mapping[str, Any] | None, **arguments: Any) -> BaseLoop:
