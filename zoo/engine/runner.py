@@ -333,7 +333,17 @@ class Runner(BaseRunner):
 
 def prepare(host: MultimodalHost, dataset: Any) -> None:
     """Hand the training data to every part of a host, its plugins included, that has a method ``prepare``; losses count
-    classes there. Every process does it, with the same result."""
+    classes there, teachers compare theirs. Every process does it, with the same result.
+
+    `Runner` calls it before training; a loop of your own has to, once, before the host is wrapped.
+
+    Args:
+        host: With its plugins.
+        dataset: Of the training data.
+
+    Raises:
+        InputError: A part can not work with these data.
+    """
     for module in host.modules():
         if callable(method := getattr(module, 'prepare', None)):
             method(dataset)
