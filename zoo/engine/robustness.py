@@ -17,7 +17,7 @@ from registry import InputError
 from zoo.visual import Line, write_lines
 
 from . import checkpoint as ckpt
-from .sweep import Subset
+from .sweep import Subset, one_line
 from .trial import CLEAN, Trial, short
 
 
@@ -175,7 +175,9 @@ class Robustness:
         """For a terminal; in 80 columns names take several lines, and numbers stay whole."""
         counts = {k: name for k, name in (('steps', 'steps'), ('eot', 'EOT')) if any(r[k] for r in self.rows)}
         samples = {r['samples'] for r in self.rows}
-        table = Table(title=title, title_justify='left', box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+        table = Table(
+            title=one_line(title), title_justify='left', box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+        )
         for name in ('present', 'attacked', 'attack'):
             table.add_column(name, overflow='fold')
         own = ['samples'] if len(samples) > 1 else []
