@@ -76,6 +76,20 @@ class Taught(Plugin):
         """The modalities that the teacher gets."""
         return self.teacher.modalities
 
+    def on_inputs(self, host: MultimodalHost, batch: Batch) -> Batch:
+        """Nothing but a check: in a loop without a runner nobody may have called `prepare`.
+
+        Raises:
+            InputError: The batch has not even a name for a modality of the teacher, which would teach nothing.
+        """
+        if self.source is not None and (missing := [m for m in self.seen_modalities if m not in batch.modalities]):
+            columns = [*batch.modalities, *missing]
+            raise InputError(
+                f'The teacher of {self.name} needs {", ".join(missing)}, the batch has {", ".join(batch.modalities)}: '
+                f'call the host with all inputs and modalities={columns}.'
+            )
+        return batch
+
     def for_teacher(self, host: MultimodalHost, batch: Batch) -> Batch:
         """The batch with all that the data set delivered, normalised as the teacher's data were."""
         inputs = dict(batch.inputs)
@@ -86,7 +100,7 @@ class Taught(Plugin):
         return batch.replace(inputs=inputs, present=batch.available)
 
     def prepare(self, dataset: Any) -> None:
-        """Compare the training data with what the teacher needs and knows.
+        """Compare the training data with what the teacher needs and knows; a runner calls it before training.
 
         Raises:
             InputError: They lack a modality, or have other classes than those that the teacher was trained on.

@@ -33,7 +33,7 @@ def build_from_config(
     if isinstance(cfg, str) or callable(cfg):
         cfg = {'type': cfg}
     if not isinstance(cfg, Mapping):
-        raise InputError(f'A {registry.name} is built from dict(type=NAME, ...) or a name, got {cfg!r}.')
+        raise InputError(f'The {registry.name} must be dict(type=NAME, ...) or a name, got {cfg!r}.')
     given = {**(default_args or {}), **cfg}
     kind = given.pop('type', None)
     given.pop('_scope_', None)
@@ -42,7 +42,7 @@ def build_from_config(
             f'The {registry.name} {dict(cfg)} has no "type". Known: {", ".join(sorted(registry.module_dict))}.'
         )
     if not isinstance(kind, str) and not callable(kind):
-        raise InputError(f'The type of a {registry.name} must be a name or a class, got {kind!r}.')
+        raise InputError(f'The type of the {registry.name} must be a name or a class, got {kind!r}.')
     if fixed := [key for key in given if key in kwargs]:
         raise InputError(f'{" and ".join(fixed)} of the {registry.name} {kind} can not be chosen: leave it out.')
     if isinstance(kind, str) and '.' in kind and (library := kind.split('.')[0]) != SCOPE:

@@ -70,7 +70,10 @@ COUNTED = (
     'multiply-accumulates of convolutions, matrix products and attention for one sample with all modalities, in eval '
     'mode, half of the floating point operations that torch.utils.flop_counter counts.'
 )
-FULL_STOP = re.compile(r'(?<!\bal)(?<!\be\.g)(?<!\bi\.e)(?<!\bcf)(?<!\bvs)(?<!\bSec)(?<!\bFig)(?<!\bEq)\.(?=\s|$)')
+# no sentence begins with a digit: "Alg. 1", "Eq. 2" and "0.5, 0.55 ... 0.95" go on
+FULL_STOP = re.compile(
+    r'(?<!\bal)(?<!\be\.g)(?<!\bi\.e)(?<!\bcf)(?<!\bvs)(?<!\bSec)(?<!\bFig)(?<!\bEq)(?<!\bAlg)\.(?!\s+\d)(?=\s|$)'
+)
 DOCS = {
     'hosts': "Whole multimodal models: `type` of a config's `model`, or `zoo.create_host(name, ...)`.",
     'encoders': 'What turns one modality into features. The name of any model of timm works too: '

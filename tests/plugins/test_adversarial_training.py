@@ -76,7 +76,7 @@ def test_an_attack_that_is_made_serves_as_well_as_its_config(tiny_host, tiny_bat
     data = tiny_batch()
     found = [seen(tiny_host().plug(AdversarialTraining(a)), data) for a in (ATTACK, ATTACKS.build(ATTACK))]
     assert torch.equal(found[0].inputs['rgb'], found[1].inputs['rgb'])
-    with pytest.raises(InputError, match='attack is built from dict'):
+    with pytest.raises(InputError, match='The attack must be dict'):
         AdversarialTraining(3)
 
 

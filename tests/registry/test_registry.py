@@ -101,9 +101,9 @@ def test_names_are_listed_by_wildcard(shapes, pattern, names):
         (dict(type='RoundDisk'), InputError, "RoundDisk can not be built: missing a required argument: 'radius'"),
         (dict(type='square', edge=1), InputError, r"square has no argument 'edge'\. It takes: side\."),
         (dict(radius=1), InputError, r'has no "type"\. Known: Anything, RoundDisk, square'),
-        (dict(type=3), InputError, 'type of a shape must be a name or a class, got 3'),
-        (3, InputError, r'A shape is built from dict\(type=NAME, ...\) or a name, got 3'),
-        (None, InputError, r'A shape is built from dict\(type=NAME, ...\) or a name, got None'),
+        (dict(type=3), InputError, 'type of the shape must be a name or a class, got 3'),
+        (3, InputError, r'The shape must be dict\(type=NAME, ...\) or a name, got 3'),
+        (None, InputError, r'The shape must be dict\(type=NAME, ...\) or a name, got None'),
     ],
 )
 def test_a_mistake_is_answered_in_one_line(shapes, config, error, message):

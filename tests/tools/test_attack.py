@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 
 from plugins import RPAN
 from zoo.attacks import FGSM
@@ -75,7 +76,7 @@ def test_it_writes_scores_on_subsets_with_all_or_each_attacked(here, checkpoint)
     strong = next(r for r in found if r['attacked'] == full and r['eps'] == 1 and r['steps'] == 4)
     assert strong['score'] < clean['score']
     assert clean['samples'] == strong['samples'] == 11
-    assert 'rgb+depth' in out
+    assert 'rgb + depth' in out
     with open('robustness.csv') as file:
         table = list(csv.DictReader(file))
     assert len(table) == len(found)
@@ -203,6 +204,23 @@ def result(*rows):
         trial = Trial(('rgb',), ('rgb',), attack, eps, steps)
         made.add(trial, {'name': attack.lower(), 'score': score, 'std': None, 'metrics': {}, 'samples': 100})
     return made
+
+
+@pytest.mark.parametrize('samples', [10000, 9999])
+def test_the_table_keeps_all_it_says_in_80_columns(capsys, samples):
+    modalities = ('rgb', 'depth', 'infrared')
+    made = Robustness('skin_accuracy', modalities, {})
+    values = {'score': 93.75, 'std': 1.25, 'metrics': {}}
+    made.add(Trial(modalities), {**values, 'name': 'clean', 'samples': 10000})
+    trial = Trial(modalities, modalities, 'APGD(loss=dlr, restarts=5)', 4 / 255, 100, 20)
+    made.add(trial, {**values, 'name': 'apgd(loss=dlr, restarts=5)', 'score': 50.0, 'samples': samples})
+    Console(width=80).print(made.table('under attack'))
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 80
+    assert '…' not in out
+    for whole in ('skin_accuracy', '93.75 ± 1.25', '50.00 ± 1.25', '43.75', '4/255', ' 100 ', ' 20 ', str(samples)):
+        assert whole in out
+    assert ''.join(out.split()).count('samples') == 1
 
 
 def test_attacks_that_get_weaker_where_they_should_get_stronger_are_doubted():

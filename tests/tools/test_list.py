@@ -54,6 +54,12 @@ def test_a_kind_lists_every_name_with_one_sentence(here, listed, kind):
         assert row['name'] in out
 
 
+@pytest.mark.parametrize(('kind', 'name', 'end'), [('attacks', 'APGD', 'at first.'), ('metrics', 'MeanAP', '0.95.')])
+def test_a_stop_before_a_number_ends_no_sentence(listed, kind, name, end):
+    (row,) = listed(kind, name)
+    assert row['description'].endswith(end)
+
+
 @pytest.mark.parametrize('pattern', ['LateFusion', 'late_fusion', 'LATE*', 'late_*'])
 def test_names_match_without_regard_to_case_and_underscores(listed, pattern):
     (row,) = listed('hosts', pattern)

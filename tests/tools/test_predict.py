@@ -96,6 +96,48 @@ def test_the_host_of_another_task_is_drawn_its_own_way(here, tmp_path):
     ]
 
 
+TASKS = """
+model = dict(
+    type='MAIL', modalities=['cells', 'skin'], num_classes=dict(cells=8, skin=7),
+    encoder=dict(type='ERLAEncoder', depths=(1, 1), widths=(8, 16), stem_width=8),
+)
+_loaders = {
+    s: dict(batch_size=2, num_workers=0, dataset=dict(type='UnpairedMulti', transforms=[dict(type='Resize', size=32)],
+            datasets={n: dict(type='MedMNIST', root='.', name=m, split=s, cache='cache')
+                      for n, m in (('cells', 'blood'), ('skin', 'derma'))}))
+    for s in ('train', 'val', 'test')
+}
+train_dataloader, val_dataloader, test_dataloader = _loaders['train'], _loaders['val'], _loaders['test']
+val_evaluator = test_evaluator = dict(type='MultiTask', metrics=dict(cells='Accuracy', skin='Accuracy'))
+optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.01))
+train_cfg = dict(max_epochs=1)
+"""
+
+
+def test_each_of_several_tasks_is_predicted_with_its_own_classes(here, tmp_path):
+    noise = np.random.default_rng(0)
+    for name, count in (('blood', 8), ('derma', 7)):
+        arrays = {}
+        for split in ('train', 'val', 'test'):
+            arrays[f'{split}_images'] = noise.integers(0, 256, (2, 28, 28, 3), dtype=np.uint8)
+            arrays[f'{split}_labels'] = noise.integers(0, count, (2, 1), dtype=np.uint8)
+        np.savez_compressed(tmp_path / f'{name}mnist.npz', **arrays)
+    (tmp_path / 'tasks.py').write_text(TASKS)
+    code, _, err = here('train', 'tasks.py', '--work-dir', 'run', '--device', 'cpu')
+    assert code == 0, err
+    code, out, err = here('predict', 'tasks.py', 'run/best.pth', '--device', 'cpu')
+    assert code == 0, err
+    assert out.splitlines() == ['Wrote 2 pictures to predictions.']
+    cfg = load_config(tmp_path / 'tasks.py')
+    host, saved = build_host(cfg), torch.load(tmp_path / 'run' / 'best.pth')
+    files = [SampleFiles('a', {'skin': tmp_path / 'a.png'})]
+    classes = FileItems(files, cfg, host, saved['meta']['classes']).classes
+    assert {task: (len(names), names[0]) for task, names in classes.items()} == {
+        'cells': (8, 'basophil'),
+        'skin': (7, 'actinic keratoses'),
+    }
+
+
 MISTAKES = {
     'count': (('--count', 0), 'count must be at least 1, got 0'),
     'nothing there': (('nowhere',), 'nowhere: no such file or folder'),

@@ -3,7 +3,7 @@
 from . import transforms
 from .all_views import AllViews
 from .ave import AVE
-from .base import IGNORE, UNLABELLED, MultimodalDataset, Sample, check_inputs
+from .base import IGNORE, UNLABELLED, MultimodalDataset, Sample, check_inputs, wrong_label
 from .brain_phantoms import BrainPhantoms
 from .brats import BraTS
 from .casia_surf import CASIASURF
@@ -61,5 +61,6 @@ __all__ = [
     'UnpairedMulti',
     'VGGSound',
     'check_inputs',
+    'wrong_label',
     'transforms',
 ]

@@ -364,14 +364,28 @@ class MultimodalDataset(Dataset):
                 choose_modalities(modality, self.all_modalities, f'the own labels of {source}')
                 self._check_target(own, size, f'{source}, labels of {modality}')
             target = target['labels']
-        if not isinstance(target, Tensor) or target.is_floating_point() or not self.classes or not target.numel():
+        if not isinstance(target, Tensor) or not self.classes:
             return
-        low, high = (v.item() for v in torch.aminmax(target))
-        if high >= self.num_classes and mask:
-            high = int(torch.where(target == IGNORE, 0, target).max())
-        if low < 0 or high >= self.num_classes:
-            wrong = low if low < 0 else high
+        if (wrong := wrong_label(target, self.num_classes, [IGNORE] if mask else [])) is not None:
             raise InputError(f'{source}: label {wrong} is out of range, expected 0..{self.num_classes - 1}.')
+
+
+def wrong_label(target: Tensor, num_classes: int, ignored: Iterable[int]) -> int | None:
+    """A class index that is out of range; None where there is none, and of what holds no integers.
+
+    Args:
+        target: Of any shape.
+        num_classes: K.
+        ignored: Values that stand for no label.
+    """
+    if target.is_floating_point() or target.dtype == torch.bool or not target.numel():
+        return None
+    low, high = torch.aminmax(target)
+    if low < 0 or high >= num_classes:
+        for value in ignored:
+            target = torch.where(target == value, 0, target)
+        low, high = torch.aminmax(target)
+    return int(low) if low < 0 else int(high) if high >= num_classes else None
 
 
 def check_inputs(

@@ -8,7 +8,7 @@ from .evaluate import build_host, evaluate_checkpoint
 from .loops import TrainLoop, ValSweep
 from .one_cycle import OneCycle, one_cycle
 from .optim import BranchOptimWrapper, build_optim_wrapper, parameter_groups
-from .runner import Runner
+from .runner import Runner, prepare
 from .sweep import Sweep, parse_subsets, sweep
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     'parse_options',
     'parse_plugin',
     'parse_subsets',
+    'prepare',
     'sweep',
     'evaluate_checkpoint',
 ]

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from registry import DATASETS, InputError
-from zoo.datasets import UNLABELLED, MultimodalDataset, check_inputs
+from zoo.datasets import IGNORE, UNLABELLED, MultimodalDataset, check_inputs, wrong_label
 from zoo.datasets.base import check_boxes, check_types
 
 
@@ -108,6 +108,9 @@ def _check_labels(target: Any, size: tuple[int, ...], num_classes: int | Mapping
                 _check_labels(target[task], size, number, f'{source}, task {task}')
     elif (label := _class(target)) is not None and label != -100:
         labels = [label]
+    elif isinstance(target, Tensor) and target.ndim > 1 and (num_classes or 0) > 1:  # a mask; of one logit any kind
+        wrong = wrong_label(target, num_classes, (IGNORE, -100))
+        labels = [] if wrong is None else [wrong]
     for label in labels:
         if num_classes and not 0 <= label < num_classes:
             raise InputError(f'{source}: label {label} is out of range, expected 0..{num_classes - 1}.')

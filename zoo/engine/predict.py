@@ -16,7 +16,7 @@ from zoo.datasets import check_inputs
 from zoo.datasets.transforms import Geometry, LetterBox, Resize
 from zoo.datasets.transforms.volume import VolumeGeometry
 from zoo.host import MultimodalHost
-from zoo.visual import DRAWERS, Panel, Scene, draw_scene, fused_picture, text_picture
+from zoo.visual import DRAWERS, Panel, Scene, draw, draw_scene, fused_picture
 
 from . import checkpoint as ckpt
 from .config import check_config, keep_structural
@@ -30,6 +30,7 @@ from .sample_files import SampleFiles, find_samples
 from .sweep import Subset, parse_subsets
 
 T = TypeVar('T')
+Classes = Sequence[str] | Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -124,16 +125,15 @@ def predict_checkpoint(
     fuses = host.task == 'fusion'
     volumes = files is not None and host.task == 'segmentation' and getattr(host, 'spatial_dims', 2) == 3
 
-    def read(scene: Scene, prediction: Any) -> tuple[Panel, Any]:
+    def read(scene: Scene, prediction: Any) -> tuple[dict[str, Panel], Any]:
         kept = prediction if curves or fuses else prediction.argmax(0).byte().cpu().numpy() if volumes else None
-        return DRAWERS[host.task](scene, prediction), kept
+        return draw(scene, host.task, prediction), kept
 
     written = Written([], [], [], dict.fromkeys(host.modalities, 0))
     with progress_bar() as bar:
         task = bar.add_task('pictures', total=len(items))
         for item, found in predict(host, items, subsets, read, batch_size):
-            panels = {s: panel for s, (panel, _) in found.items()}
-            named = {' + '.join(s): _panel(item, s, panels) for s in subsets}
+            named = {' + '.join(s): _noted(item, s, found[s][0]) if s in found else {} for s in subsets}
             written.pictures.append(out / f'{item.scene.name}.png')
             draw_scene(item.scene, host.task, named).save(written.pictures[-1])
             for m, here in zip(host.modalities, item.sample['present'].tolist()):
@@ -271,13 +271,14 @@ class FileItems(Sequence[Item]):
         files: The samples.
         cfg: The config.
         host: The host.
-        classes: The names of the classes as the checkpoint has them; those of the data set's class when there are none.
+        classes: The names of the classes as the checkpoint has them, of several tasks a dict of them; those of the data
+            set's class when there are none.
 
     Raises:
         InputError: The data set can not read single files.
     """
 
-    def __init__(self, files: Sequence[SampleFiles], cfg: Config, host: MultimodalHost, classes: Sequence[str]) -> None:
+    def __init__(self, files: Sequence[SampleFiles], cfg: Config, host: MultimodalHost, classes: Classes) -> None:
         dataset = cfg.test_dataloader.dataset
         dataset = {'type': dataset} if isinstance(dataset, str) else dict(dataset)
         self.cls = DATASETS.find(dataset.pop('type'))
@@ -287,8 +288,8 @@ class FileItems(Sequence[Item]):
         self.shapes = input_shapes(cfg, host) or {}
         self.channels = getattr(host, 'in_chans', None) or getattr(self.cls, 'all_channels', None)
         own = getattr(self.cls, 'classes', ())  # empty or a property where the arguments say which
-        candidates = [c for c in (classes, own) if isinstance(c, (list, tuple))]
-        self.classes = next((c for c in candidates if len(c) == getattr(host, 'num_classes', None)), ())
+        candidates = [c for c in (classes, own) if isinstance(c, (list, tuple, Mapping))]
+        self.classes = next((c for c in candidates if _count(c) == getattr(host, 'num_classes', None)), ())
         transforms = [t if callable(t) else TRANSFORMS.build(t) for t in dataset.get('transforms') or ()]
         self.letterbox = next((t for t in reversed(transforms) if isinstance(t, LetterBox)), None)
         self.transforms = [t for t in transforms if not isinstance(t, (Geometry, VolumeGeometry))]
@@ -327,6 +328,11 @@ class FileItems(Sequence[Item]):
         return inputs, (0, 0, *first.shape[1:]) if first.ndim == 3 else None
 
 
+def _count(classes: Classes) -> int | dict[str, int]:
+    """How many classes there are; of several tasks for each."""
+    return {t: len(names) for t, names in classes.items()} if isinstance(classes, Mapping) else len(classes)
+
+
 def _at_size(modality: str, x: Tensor, size: tuple[int, ...]) -> Tensor:
     """An image (C, H, W) at (H, W); anything else as it is."""
     if x.ndim != 3 or len(size) != 2 or tuple(x.shape[1:]) == size:
@@ -340,7 +346,7 @@ def _scene(
     name: str,
     inputs: Mapping[str, Tensor],
     size: tuple[int, ...],
-    classes: Sequence[str],
+    classes: Classes,
     target: Any,
     blue_first: bool,
 ) -> Scene:
@@ -376,14 +382,12 @@ def _row(prediction: Any, row: int) -> Any:
     return map_target(prediction, lambda x: x[row], lambda items: items[row])
 
 
-def _panel(item: Item, subset: Subset, panels: Mapping[Subset, Panel]) -> Panel:
-    """The panel of a subset, with a word on what the sample lacks of it."""
-    if subset not in panels:
-        return Panel('', text_picture('absent', item.scene.panel_size))
-    panel = panels[subset]
+def _noted(item: Item, subset: Subset, panels: Mapping[str, Panel]) -> Mapping[str, Panel]:
+    """The panels of a subset, with a word on what the sample lacks of it."""
     if lacking := [m for m in subset if m not in item.scene.inputs]:
-        panel = replace(panel, note=', '.join([*filter(None, [panel.note]), f'{" and ".join(lacking)} absent']))
-    return panel
+        word = f'{" and ".join(lacking)} absent'
+        return {name: replace(p, note=', '.join([*filter(None, [p.note]), word])) for name, p in panels.items()}
+    return panels
 
 
 def _layout(cfg: Config) -> tuple[dict[str, str], Callable[[Path], Any]]:

@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.markup import escape
 from rich.table import Table
 
@@ -16,7 +17,7 @@ from registry import InputError
 from zoo.visual import Line, write_lines
 
 from . import checkpoint as ckpt
-from .sweep import Subset
+from .sweep import Subset, one_line
 from .trial import CLEAN, Trial, short
 
 
@@ -171,12 +172,19 @@ class Robustness:
         return found
 
     def table(self, title: str | None = None) -> Table:
-        """For a terminal."""
-        table = Table(title=title, title_justify='left')
+        """For a terminal; in 80 columns names take several lines, and numbers stay whole."""
+        counts = {k: name for k, name in (('steps', 'steps'), ('eot', 'EOT')) if any(r[k] for r in self.rows)}
+        samples = {r['samples'] for r in self.rows}
+        table = Table(
+            title=one_line(title), title_justify='left', box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+        )
         for name in ('present', 'attacked', 'attack'):
-            table.add_column(name)
-        for name in ('eps', 'steps', 'EOT', self.heading, 'lost', 'samples'):
-            table.add_column(name, justify='right')
+            table.add_column(name, overflow='fold')
+        own = ['samples'] if len(samples) > 1 else []
+        for name in ('eps', *counts.values(), self.heading.replace(' ', '\n'), 'lost', *own):
+            table.add_column(name, justify='right', no_wrap=True)
+        if len(samples) == 1:
+            table.caption, table.caption_justify = f'{samples.pop()} samples each', 'left'
         for r in self.rows:
             score = (
                 '–'
@@ -185,9 +193,10 @@ class Robustness:
             )
             clean = self.clean(r)
             lost = '' if r['attack'] == CLEAN or None in (clean, r['score']) else f'{clean - r["score"]:.2f}'
-            counts = ['' if r[k] is None else str(r[k]) for k in ('steps', 'eot')]
-            names = ['+'.join(r['present']), '+'.join(r['attacked']) or '–', escape(r['name'])]
-            table.add_row(*names, short(r['eps']) if r['eps'] else '', *counts, score, lost, str(r['samples']))
+            numbers = ['' if r[k] is None else str(r[k]) for k in counts]
+            # lines break at spaces
+            names = [' + '.join(r['present']), ' + '.join(r['attacked']) or '–', escape(r['name']).replace('(', ' (')]
+            table.add_row(*names, short(r['eps']) if r['eps'] else '', *numbers, score, lost, *[str(r[k]) for k in own])
         return table
 
 

@@ -253,7 +253,7 @@ class Runner(BaseRunner):
                 'epoch': iteration // len(self.train_dataloader),
                 'seed': self.seed,
                 'config': plain_config(self.cfg),
-                'classes': list(getattr(self.train_dataloader.dataset.dataset, 'classes', None) or ()),
+                'classes': _class_names(self.train_dataloader.dataset.dataset),
                 'torch': torch.__version__.split('+')[0],
                 **self._geometry(),
             },
@@ -333,7 +333,17 @@ class Runner(BaseRunner):
 
 def prepare(host: MultimodalHost, dataset: Any) -> None:
     """Hand the training data to every part of a host, its plugins included, that has a method ``prepare``; losses count
-    classes there. Every process does it, with the same result."""
+    classes there, teachers compare theirs. Every process does it, with the same result.
+
+    `Runner` calls it before training; a loop of your own has to, once, before the host is wrapped.
+
+    Args:
+        host: With its plugins.
+        dataset: Of the training data.
+
+    Raises:
+        InputError: A part can not work with these data.
+    """
     for module in host.modules():
         if callable(method := getattr(module, 'prepare', None)):
             method(dataset)
@@ -351,6 +361,12 @@ def check_disjoint(training: Any, validation: Any) -> None:
             f'{len(common)} samples of {lists[0][0]} are in the training and in the validation data, such as '
             f'{min(common)!r}: give both data sets the same val_fraction, shares and seed.'
         )
+
+
+def _class_names(dataset: Any) -> list[str] | dict[str, list[str]]:
+    """The names of a data set's classes, of several tasks for each; none where it does not say."""
+    classes = getattr(dataset, 'classes', None) or ()
+    return {t: list(names) for t, names in classes.items()} if isinstance(classes, Mapping) else list(classes)
 
 
 def _build_loop(default: str, cfg: Mapping[str, Any] | None, **arguments: Any) -> BaseLoop:

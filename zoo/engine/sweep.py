@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -154,7 +155,7 @@ class Sweep:
 
     def table(self, title: str | None = None) -> Table:
         """For a terminal: one row for each subset, averages below."""
-        table = Table(title=title, title_justify='left')
+        table = Table(title=one_line(title), title_justify='left')
         for m in self.modalities:
             table.add_column(m, justify='center')
         for name in (*(f'{k}{self.unit(k)}' for k in (self.metric, *self.also)), 'PCR %', 'samples'):
@@ -179,7 +180,7 @@ class Sweep:
         if not (scores := self.per_class):
             return None
         score, classes = next(iter(scores.items()))
-        table = Table(title=title, title_justify='left')
+        table = Table(title=one_line(title), title_justify='left')
         table.add_column(f'{score} %')
         for r in self.rows:
             complete = len(r['modalities']) == len(self.modalities)
@@ -283,6 +284,11 @@ def _collect(
             if len(r['modalities']) < len(modalities) and r['score'] is not None:
                 r['pcr'] = float(performance_collapse_rate(result.full, r['score']))
     return result
+
+
+def one_line(title: str | None) -> Text | None:
+    """A title that is not broken where its table is narrower, amid the name of a file."""
+    return None if title is None else Text(title, no_wrap=True, overflow='ignore')
 
 
 def _plain(value: float | Tensor) -> float | list[float]:

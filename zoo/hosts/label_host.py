@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from registry import LOSSES, InputError, unknown_name
 from zoo.batch import Batch, Outputs
+from zoo.datasets import wrong_label
 from zoo.encoders.build import build_encoder
 from zoo.host import MultimodalHost
 from zoo.precision import widened
@@ -47,6 +48,16 @@ class LabelHost(MultimodalHost):
         self.num_classes = num_classes
         self.criterion = LOSSES.build(loss)
         self.aux = nn.ModuleDict()
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """See `MultimodalHost`.
+
+        Raises:
+            InputError: A label that is no class, in a target on the CPU: on a GPU to look would be to wait. The loaders
+                of a runner have looked before it gets there.
+        """
+        self._check_labels(batch.target)
+        return super().loss(batch)
 
     def losses(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
         """``loss_task``; ``loss_side_<n>`` of side outputs of 1/n of the input's height; and ``loss_aux_<modality>``
@@ -102,6 +113,16 @@ class LabelHost(MultimodalHost):
     def training_only(self) -> Iterator[nn.Parameter]:
         """The auxiliary heads."""
         return self.aux.parameters()
+
+    def _check_labels(self, target: Any) -> None:
+        single = self.num_classes != 1 and isinstance(self.num_classes, int)  # one logit is no choice among classes
+        if not single or not isinstance(target, Tensor) or target.device.type != 'cpu' or torch.compiler.is_compiling():
+            return
+        ignored = {self.ignore_index, getattr(self.criterion, 'ignore_index', None)} - {None}
+        if (wrong := wrong_label(target, self.num_classes, ignored)) is not None:
+            raise InputError(
+                f'Label {wrong} is out of range, expected 0..{self.num_classes - 1}, or {self.ignore_index} for none.'
+            )
 
     def _loss_sums(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """For each sample the sum of its elements' losses, and of what they count in the mean: (B,), (B,)."""

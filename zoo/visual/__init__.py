@@ -10,7 +10,7 @@ from .palette import palette
 from .regions import draw_regions, predicted
 from .scene import Panel, Scene
 from .sheet import draw_sheet
-from .tasks import DRAWERS, classification, draw_scene, drawer, segmentation
+from .tasks import DRAWERS, classification, draw, draw_scene, drawer, segmentation
 from .text import text_picture
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     'base_picture',
     'classification',
     'detection',
+    'draw',
     'draw_bars',
     'draw_curves',
     'draw_input',

@@ -8,12 +8,10 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from zoo.datasets import UNLABELLED
-
 from .inputs import as_planes, draw_input, grey_picture
 from .scene import GREY, Panel, Scene
 from .sheet import draw_sheet, scaled
-from .tasks import DRAWERS, bars, class_legend
+from .tasks import DRAWERS, bars, class_legend, draw
 from .text import text_picture
 
 STRENGTH = 0.85  # of the largest value's colour; the rest is the picture below
@@ -48,22 +46,13 @@ def predicted(scene: Scene, task: str, prediction: Any) -> list[Panel]:
     that nobody draws."""
     if task not in DRAWERS:
         return []
-    if not (task == 'classification' and isinstance(prediction, Mapping)):
-        return _pair(scene, task, prediction, '')
-    panels = []
-    for name, logits in prediction.items():
-        classes = scene.classes.get(name, ()) if isinstance(scene.classes, Mapping) else ()
-        label = None if scene.target is None else int(scene.target[name])
-        own = replace(scene, classes=classes, target=None if label == UNLABELLED else label)
-        panels += _pair(own, task, logits, f'{name}: ')
-    return panels
-
-
-def _pair(scene: Scene, task: str, prediction: Any, prefix: str) -> list[Panel]:
-    panels = [replace(DRAWERS[task](scene, prediction), title=f'{prefix}prediction')]
-    if scene.target is not None:
-        panels.append(replace(DRAWERS[task](scene, None), title=f'{prefix}ground truth'))
-    return panels
+    guesses, truths = draw(scene, task, prediction), draw(scene, task, None)
+    return [
+        replace(panels[name], title=f'{name}: {title}' if name else title)
+        for name in guesses
+        for title, panels in (('prediction', guesses), ('ground truth', truths))
+        if name in panels
+    ]
 
 
 def _input(scene: Scene, modality: str, values: Tensor | None, largest: float, lost: float | None) -> Panel:

@@ -43,7 +43,7 @@ class Scene:
         modalities: Those of the host, in order.
         inputs: Modality to tensor (C, H, W) on the scale of the data, the sizes may differ; absent ones are left out.
         size: (H, W) of the sample's own picture, to which predictions go back.
-        classes: Their names.
+        classes: Their names; of several tasks a dict of them.
         target: As a data set delivers it; None where it is not known.
         invalid: Modality to the value that marks pixels without a measurement.
         blue_first: Whether inputs with three channels are BGR.
@@ -55,7 +55,7 @@ class Scene:
     modalities: Sequence[str]
     inputs: Mapping[str, Tensor]
     size: tuple[int, int]
-    classes: Sequence[str] = ()
+    classes: Sequence[str] | Mapping[str, Sequence[str]] = ()
     target: Any = None
     invalid: Mapping[str, float] = field(default_factory=dict)
     blue_first: bool = False

@@ -1,13 +1,13 @@
 """How each task draws a prediction: one function for each."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from registry import InputError
 from zoo.datasets import IGNORE
 from zoo.metrics import class_map
 
@@ -91,13 +91,7 @@ def class_colour(index: int) -> tuple[int, int, int]:
 
 @drawer('classification')
 def classification(scene: Scene, prediction: Tensor | None) -> Panel:
-    """Logits (K,): the likeliest class and its probability, above the probabilities of some; or the true class.
-
-    Raises:
-        InputError: Logits of several tasks.
-    """
-    if isinstance(prediction, Mapping) or isinstance(scene.target, Mapping):
-        raise InputError('Predictions of several tasks are not drawn; tools/test.py scores them.')
+    """Logits (K,): the likeliest class and its probability, above the probabilities of some; or the true class."""
     truth = None if scene.target is None else int(scene.target)
     if prediction is None:
         return Panel('', text_picture(scene.class_name(truth), scene.panel_size, BLACK))
@@ -124,21 +118,49 @@ def bars(rows: list[tuple[str, float, tuple[int, int, int]]], size: tuple[int, i
     return image
 
 
-def draw_scene(scene: Scene, task: str, predictions: Mapping[str, Panel]) -> Image.Image:
+def each_task(scene: Scene, task: str, prediction: Any) -> Iterator[tuple[str, Scene, Any]]:
+    """The name of each of several tasks, the scene with its target and classes alone, and its prediction; of one task
+    '', and both as they are.
+
+    Args:
+        scene: The sample; a target without a label of a task becomes None.
+        task: One of `DRAWERS`.
+        prediction: See `drawer`.
+    """
+    tasks = scene.target if prediction is None else prediction
+    if task != 'classification' or not isinstance(tasks, Mapping):
+        yield '', scene, prediction
+        return
+    for name in tasks:
+        classes = scene.classes.get(name, ()) if isinstance(scene.classes, Mapping) else ()
+        label = -1 if scene.target is None else int(scene.target[name])
+        own = replace(scene, classes=classes, target=label if label >= 0 else None)
+        yield name, own, None if prediction is None else prediction[name]
+
+
+def draw(scene: Scene, task: str, prediction: Any) -> dict[str, Panel]:
+    """What the task's function draws, by the names of `each_task`. Of a prediction that is None: the truth, for tasks
+    of which it is known."""
+    found = each_task(scene, task, prediction)
+    return {name: DRAWERS[task](own, p) for name, own, p in found if p is not None or own.target is not None}
+
+
+def draw_scene(scene: Scene, task: str, predictions: Mapping[str, Mapping[str, Panel]]) -> Image.Image:
     """The sheet of one sample: its inputs, the truth where it is known, and the predictions.
 
     Args:
         scene: The sample.
         task: One of `DRAWERS`.
-        predictions: Names of subsets to what the task's function drew.
+        predictions: Names of subsets to what `draw` made; nothing where all of the subset is absent.
     """
     inputs = [draw_input(scene, m) for m in scene.modalities]
-    if scene.target is not None:
-        truth = DRAWERS[task](scene, None)
-        inputs.append(Panel('ground truth', truth.image, truth.note, truth.colour, truth.classes))
-    drawn = [Panel(name, p.image, p.note, p.colour, p.classes) for name, p in predictions.items()]
-    blocks = [('Inputs', inputs), ('Predictions from', drawn)]
-    return draw_sheet(scene.name, blocks, scene.panel_size, class_legend(scene, [*inputs, *drawn]))
+    truths = draw(scene, task, None)
+    inputs += [replace(p, title=f'{name}: ground truth' if name else 'ground truth') for name, p in truths.items()]
+    blocks, absent = [('Inputs', inputs)], Panel('', text_picture('absent', scene.panel_size))
+    for name in next(filter(None, predictions.values()), {'': absent}):
+        panels = [replace(p.get(name, absent), title=subset) for subset, p in predictions.items()]
+        blocks.append((f'Predictions of {name} from' if name else 'Predictions from', panels))
+    return draw_sheet(scene.name, blocks, scene.panel_size, class_legend(scene, [p for _, b in blocks for p in b]))
 
 
 def class_legend(scene: Scene, panels: Iterable[Panel]) -> list[tuple[str, Colour]]:

@@ -140,6 +140,17 @@ def test_other_classes_are_refused_by_name(tmp_path):
     plugin.prepare(Names)
 
 
+def test_without_a_runner_a_batch_without_the_modality_of_the_teacher_is_refused():
+    student = build('rgb').plug(LogitKD(teacher=build('depth'))).train()
+    whole = data('rgb', 'depth')
+    assert student(**whole, mode='loss')['loss_kd'] > 0
+    alone = {'inputs': {'rgb': whole['inputs']['rgb']}, 'target': whole['target']}
+    with pytest.raises(InputError, match=r"needs depth, the batch has rgb: call .* modalities=\['rgb', 'depth'\]"):
+        student(**alone, mode='loss')
+    absent = student(**alone, modalities=('rgb', 'depth'), mode='loss')
+    assert absent['loss_kd'] == 0
+
+
 def test_data_without_the_modality_of_the_teacher_are_refused():
     build('rgb').plug(plugin := LogitKD(teacher=build('ir')))
     with pytest.raises(InputError, match='needs ir, the training data deliver rgb, depth'):

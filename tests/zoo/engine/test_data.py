@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import Dataset
 
 from registry import InputError
-from zoo.datasets import UNLABELLED
+from zoo.datasets import IGNORE, UNLABELLED
 from zoo.engine import Collate, EpochSampler, build_dataloader
 from zoo.engine.data import SeededDataset
 
@@ -201,6 +201,19 @@ def test_boxes_of_a_data_set_of_its_own_kind_are_checked(box, label, message):
 
     with pytest.raises(InputError, match=message):
         SeededDataset(Boxed(), 0, num_classes=3)[0, 0]
+
+
+@pytest.mark.parametrize('wrong', [3, -1])
+def test_masks_of_a_data_set_of_its_own_kind_are_checked(wrong):
+    class Masks(Noise):
+        def __getitem__(self, index):
+            target = torch.tensor([[0, 1, 2, IGNORE, -100, wrong if index else 0]])
+            return {'inputs': {'a': torch.zeros(3, 8, 8)}, 'present': torch.tensor([True]), 'target': target}
+
+    data = SeededDataset(Masks(), 0, num_classes=3)
+    data[0, 0]
+    with pytest.raises(InputError, match=rf'Masks\[1\]: label {wrong} is out of range, expected 0\.\.2'):
+        data[0, 1]
 
 
 @pytest.mark.parametrize(

@@ -218,8 +218,10 @@ def test_scores_of_classes_are_written_and_shown(host, tmp_path):
     saved = json.loads((tmp_path / 'modality_sweep.json').read_text())
     assert saved['subsets'][0]['per_class']['IoU']['floor'] is None
     console = Console(width=80, record=True, file=io.StringIO())
-    console.print(result.class_table())
+    title = 'work_dirs/r18_of_many_words/with_some_more/best.pth (test)'  # wider than the table
+    console.print(result.class_table(title))
     lines = console.export_text().splitlines()
+    assert lines[0].rstrip() == title
     assert [line.split() for line in lines if 'wall' in line] == [
         ['│', 'wall', '│', '12.35', '│', '–', '│', '12.35', '│']
     ]

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from zoo.datasets import IGNORE
-from zoo.visual import DRAWERS, Panel, Scene, classification, draw_scene, draw_sheet, segmentation
+from zoo.visual import DRAWERS, Panel, Scene, classification, draw, draw_scene, draw_sheet, segmentation
 from zoo.visual.scene import GREEN, RED
 from zoo.visual.tasks import STRENGTH, class_colour
 
@@ -63,7 +63,7 @@ def test_volumes_show_the_slice_with_most_of_the_target():
         found, expected = segmentation(slices, prediction), segmentation(flat, plane)
         np.testing.assert_array_equal(found.image, expected.image)
         assert (found.classes, found.note) == ({1, 3}, expected.note)
-    assert draw_scene(slices, 'segmentation', {'t1': segmentation(slices, guess)}).size[0] > 0
+    assert draw_scene(slices, 'segmentation', {'t1': draw(slices, 'segmentation', guess)}).size[0] > 0
 
 
 def test_the_truth_shows_pixels_without_a_label_in_black():
@@ -106,13 +106,26 @@ def test_a_sheet_has_the_inputs_the_truth_and_each_subset(task, known):
         'fusion': (None, torch.rand(1, *SIZE)),
     }[task]
     given = scene(target if known else None)
-    panels = {name: DRAWERS[task](given, z) for name in ('rgb', 'depth', 'rgb + depth')}
+    panels = {name: draw(given, task, z) for name in ('rgb', 'depth', 'rgb + depth')}
     sheet = draw_scene(given, task, panels)
     assert sheet.mode == 'RGB'
     assert sheet.width == 2 * 14 + 3 * 240 + 2 * 10  # with the truth or without it: three subsets
     pixels = np.asarray(sheet)
     third_input = pixels[90:200, -200:-20]
     assert (third_input != 255).any() == (known and target is not None)  # fused images have no truth
+
+
+def test_each_of_several_tasks_has_a_row_of_subsets_and_its_truth_where_it_is_known():
+    classes, target = {'age': ('young', 'old'), 'mood': CLASSES}, {'age': torch.tensor(1), 'mood': torch.tensor(-1)}
+    several = scene(target, classes=classes)
+    logits = {'age': torch.tensor([0.0, 2.0]), 'mood': torch.randn(4)}
+    found = draw(several, 'classification', logits)
+    assert found['age'].note == 'old, 88 %'
+    assert list(draw(several, 'classification', None)) == ['age']
+    one = draw_scene(scene(torch.tensor(1)), 'classification', {'rgb': draw(scene(), 'classification', torch.randn(4))})
+    sheet = draw_scene(several, 'classification', {'depth': {}, 'rgb': found})
+    assert sheet.width == one.width  # two inputs and one truth
+    assert sheet.height > one.height + 160
 
 
 def colours(size, *given):
