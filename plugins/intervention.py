@@ -15,6 +15,7 @@ from registry import PLUGINS, InputError, unknown_name
 from zoo.batch import Batch, Outputs, is_words
 from zoo.host import MultimodalHost
 from zoo.precision import full_precision, widened
+from zoo.rows import statistics_of_its_own
 
 from .masks import OVERLAPS, check_blocks, complementary_masks, intervention_masks, random_masks
 from .plugin import Plugin
@@ -188,9 +189,15 @@ class Intervention(Plugin):
 
     def _run(self, host: MultimodalHost, variants: dict[str, Batch]) -> dict[str, Outputs]:
         """The outputs of each variant."""
-        if len(variants) < 2 or not self._batches(host):
-            return {name: host.run(v) for name, v in variants.items()}
-        return run_together(host, variants)
+        apart = statistics_of_its_own if self.statistics == 'update' else nullcontext
+        if len(variants) > 1 and self._batches(host):
+            with apart(host):
+                return run_together(host, variants)
+        ran = {}
+        for name, v in variants.items():
+            with apart(host):
+                ran[name] = host.run(v)
+        return ran
 
     def _fused(
         self, host: MultimodalHost, batch: Batch, outputs: Outputs, variants: dict[str, Batch]

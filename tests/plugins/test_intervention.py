@@ -70,6 +70,18 @@ class Adder(MultimodalHost):
         return [self.scale[modality]]
 
 
+class Normed(nn.Module):
+    """The least of an encoder that has running statistics."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(3)
+        self.widen = nn.Conv2d(3, 16, 1)
+
+    def forward(self, x):
+        return self.widen(self.norm(x)).mean((2, 3))
+
+
 def test_the_losses_are_those_of_the_variants():
     host = still(build()).plug(plugin := Intervention(alpha=2.0, beta=3.0, block=8))
     still(host)
@@ -156,6 +168,22 @@ def test_variants_may_update_running_statistics_as_published():
         counts.append(int(norm.num_batches_tracked))
     # clean, complementary, random, and without ir; without rgb its encoder sees nothing
     assert counts == [1, 4]
+
+
+def test_updated_statistics_do_not_spoil_the_gradient_of_compiled_encoders():
+    found = []
+    for compiled in (False, True):
+        torch.manual_seed(0)
+        host = build(in_chans=3)
+        host.encoders = nn.ModuleDict({m: Normed() for m in host.modalities})
+        host.plug(Intervention(block=8, necessity='pull', statistics='update')).train()
+        for encoder in host.encoders.values() if compiled else ():
+            encoder.compile(backend='aot_eager', dynamic=True)
+        host(**data(host), mode='loss')['loss_intervention'].backward()
+        norm = host.encoders['rgb'].norm
+        found.append((norm.weight.grad, norm.running_mean.clone(), norm.num_batches_tracked.clone()))
+    assert found[0][2] == 4  # the clean pass, both masked ones and that without ir
+    torch.testing.assert_close(*found)
 
 
 def test_one_pass_for_all_variants_gives_what_one_after_the_other_does():
