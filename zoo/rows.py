@@ -88,14 +88,12 @@ def untouched_statistics(module: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def statistics_of_its_own(module: nn.Module) -> Iterator[None]:
-    """Let a pass that may be one of several before a gradient update copies of running statistics, which are taken over
-    at the end without autograd noticing: a compiled layer keeps those it had for its gradient, which does not use them
-    but would refuse that they have changed. Nothing where nothing is compiled."""
-    modules = list(module.modules())
-    if all(m._compiled_call_impl is None for m in modules):
-        yield
-        return
-    kept = [(m, name, getattr(m, name)) for m in modules if tracks(m) for name in ('running_mean', 'running_var')]
+    """Let a pass, one of several before a gradient, update copies of running statistics, which are taken over at the
+    end without autograd noticing: rows too few for statistics of their own (`Rows.run`) need those they had for their
+    gradient; where these have changed it is wrong, or refused by compiled layers."""
+    kept = [
+        (m, name, getattr(m, name)) for m in module.modules() if tracks(m) for name in ('running_mean', 'running_var')
+    ]
     for m, name, x in kept:
         setattr(m, name, x.clone())
     try:
