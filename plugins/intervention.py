@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_map_only
 
 from registry import PLUGINS, InputError, unknown_name
@@ -211,7 +211,7 @@ class Intervention(Plugin):
 
     def _batches(self, host: MultimodalHost) -> bool:
         if self.passes == 'auto':
-            return not any(isinstance(m, _NormBase) and m.training for m in host.modules())
+            return not any(isinstance(m, _BatchNorm) and m.training for m in host.modules())
         return self.passes == 'batched'
 
     def _distance(

@@ -207,6 +207,7 @@ def test_variants_run_together_where_no_layer_mixes_samples():
     batched = Intervention()
     assert not batched._batches(build().train())
     assert batched._batches(build().eval())
+    assert batched._batches(nn.ModuleList([nn.InstanceNorm2d(2), nn.GroupNorm(1, 2)]).train())
 
 
 @pytest.mark.parametrize('separable', [True, False])
