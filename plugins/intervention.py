@@ -152,25 +152,22 @@ class Intervention(Plugin):
         """Run the variants, add both losses."""
         own = host.own(batch)
         taken = self._taken(host) if self.necessity != 'none' else []
-        without = {m: drop(own, m) for m in taken}
         with host.aside(update_statistics=self.statistics == 'update'):
-            ran = self._run(host, {kind: self.masked(host, own, kind) for kind in MASKED})
+            hidden = self._run(host, {kind: self.masked(host, own, kind) for kind in MASKED})
             with torch.no_grad() if self.necessity == 'margin' and self.detach_dropped else nullcontext():
-                ran.update(self._fused(host, own, outputs, without))
-            only = self._only(host, own, outputs, ran)
-        clean = outputs.prediction
+                without = self._fused(host, own, outputs, {m: drop(own, m) for m in taken})
+            only = self._only(host, own, outputs, without)
         stay = 0.0
-        for kind in MASKED:
-            gates = joint_gates(ran[kind])
-            moved = self._distance(host, own, clean, ran[kind], gates)
+        for kind, variant in hidden.items():
+            gates = joint_gates(variant)
+            moved = self._distance(host, own, outputs.prediction, variant, gates)
             self.log(**{f'moved_{kind}': moved.detach().mean()})
             stay = stay + moved.mean() / len(MASKED)
             if gates is not None:
                 stay = stay + gate_regulariser(gates, self.eta, self.entropy_sign) / len(MASKED)
         losses = {**losses, 'loss_intervention': self.alpha * stay}
         if taken:
-            needed = self._needed(host, own, outputs, {m: ran[m] for m in taken}, only)
-            losses['loss_necessity'] = self.beta * needed
+            losses['loss_necessity'] = self.beta * self._needed(host, own, outputs, without, only)
         return losses
 
     def masked(self, host: MultimodalHost, batch: Batch, kind: str) -> Batch:
@@ -223,14 +220,14 @@ class Intervention(Plugin):
         return host.divergence(clean, variant.prediction, batch, gates)
 
     def _only(
-        self, host: MultimodalHost, batch: Batch, outputs: Outputs, ran: dict[str, Outputs]
+        self, host: MultimodalHost, batch: Batch, outputs: Outputs, without: dict[str, Outputs]
     ) -> dict[str, Outputs]:
         """What each modality says by itself; with two it is the pass without the other."""
         names = host.modalities
         if self.necessity != 'margin':
             return {}
         if len(names) == 2:
-            return {m: ran[o] for m, o in zip(names, names[::-1]) if o in ran}
+            return {m: without[o] for m, o in zip(names, names[::-1]) if o in without}
         if not self.alone:
             return {}
         masks = torch.eye(len(names), dtype=torch.bool)

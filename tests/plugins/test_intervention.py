@@ -115,6 +115,14 @@ def test_pull_adds_up_how_far_predictions_are_without_each_modality():
     torch.testing.assert_close(host(**data(host), mode='loss')['loss_necessity'], expected)
 
 
+def test_a_modality_may_be_called_like_a_variant():
+    found = []
+    for name in ('rgb', 'random'):
+        host = still(build(name, 'ir')).plug(Intervention(block=8))
+        found.append(still(host)(**data(host), mode='loss'))
+    torch.testing.assert_close(found[0], found[1], rtol=0, atol=0)
+
+
 def test_a_host_with_gates_weighs_places_by_those_of_the_masked_pass_and_regularises_them():
     host = Adder().plug(plugin := Intervention(alpha=1.0, block=4, necessity='pull', detach_clean=False)).train()
     inputs = {m: draw(3, 1, 16, 24, seed=i) for i, m in enumerate(host.modalities)}
