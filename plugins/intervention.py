@@ -8,13 +8,14 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_map_only
 
 from registry import PLUGINS, InputError, unknown_name
 from zoo.batch import Batch, Outputs, is_words
 from zoo.host import MultimodalHost
 from zoo.precision import full_precision, widened
+from zoo.rows import statistics_of_its_own
 
 from .masks import OVERLAPS, check_blocks, complementary_masks, intervention_masks, random_masks
 from .plugin import Plugin
@@ -151,25 +152,22 @@ class Intervention(Plugin):
         """Run the variants, add both losses."""
         own = host.own(batch)
         taken = self._taken(host) if self.necessity != 'none' else []
-        without = {m: drop(own, m) for m in taken}
         with host.aside(update_statistics=self.statistics == 'update'):
-            ran = self._run(host, {kind: self.masked(host, own, kind) for kind in MASKED})
+            hidden = self._run(host, {kind: self.masked(host, own, kind) for kind in MASKED})
             with torch.no_grad() if self.necessity == 'margin' and self.detach_dropped else nullcontext():
-                ran.update(self._fused(host, own, outputs, without))
-            only = self._only(host, own, outputs, ran)
-        clean = outputs.prediction
+                without = self._fused(host, own, outputs, {m: drop(own, m) for m in taken})
+            only = self._only(host, own, outputs, without)
         stay = 0.0
-        for kind in MASKED:
-            gates = joint_gates(ran[kind])
-            moved = self._distance(host, own, clean, ran[kind], gates)
+        for kind, variant in hidden.items():
+            gates = joint_gates(variant)
+            moved = self._distance(host, own, outputs.prediction, variant, gates)
             self.log(**{f'moved_{kind}': moved.detach().mean()})
             stay = stay + moved.mean() / len(MASKED)
             if gates is not None:
                 stay = stay + gate_regulariser(gates, self.eta, self.entropy_sign) / len(MASKED)
         losses = {**losses, 'loss_intervention': self.alpha * stay}
         if taken:
-            needed = self._needed(host, own, outputs, {m: ran[m] for m in taken}, only)
-            losses['loss_necessity'] = self.beta * needed
+            losses['loss_necessity'] = self.beta * self._needed(host, own, outputs, without, only)
         return losses
 
     def masked(self, host: MultimodalHost, batch: Batch, kind: str) -> Batch:
@@ -188,9 +186,15 @@ class Intervention(Plugin):
 
     def _run(self, host: MultimodalHost, variants: dict[str, Batch]) -> dict[str, Outputs]:
         """The outputs of each variant."""
-        if len(variants) < 2 or not self._batches(host):
-            return {name: host.run(v) for name, v in variants.items()}
-        return run_together(host, variants)
+        apart = statistics_of_its_own if self.statistics == 'update' else nullcontext
+        if len(variants) > 1 and self._batches(host):
+            with apart(host):
+                return run_together(host, variants)
+        ran = {}
+        for name, v in variants.items():
+            with apart(host):
+                ran[name] = host.run(v)
+        return ran
 
     def _fused(
         self, host: MultimodalHost, batch: Batch, outputs: Outputs, variants: dict[str, Batch]
@@ -204,7 +208,7 @@ class Intervention(Plugin):
 
     def _batches(self, host: MultimodalHost) -> bool:
         if self.passes == 'auto':
-            return not any(isinstance(m, _NormBase) and m.training for m in host.modules())
+            return not any(isinstance(m, _BatchNorm) and m.training for m in host.modules())
         return self.passes == 'batched'
 
     def _distance(
@@ -216,14 +220,14 @@ class Intervention(Plugin):
         return host.divergence(clean, variant.prediction, batch, gates)
 
     def _only(
-        self, host: MultimodalHost, batch: Batch, outputs: Outputs, ran: dict[str, Outputs]
+        self, host: MultimodalHost, batch: Batch, outputs: Outputs, without: dict[str, Outputs]
     ) -> dict[str, Outputs]:
         """What each modality says by itself; with two it is the pass without the other."""
         names = host.modalities
         if self.necessity != 'margin':
             return {}
         if len(names) == 2:
-            return {m: ran[o] for m, o in zip(names, names[::-1]) if o in ran}
+            return {m: without[o] for m, o in zip(names, names[::-1]) if o in without}
         if not self.alone:
             return {}
         masks = torch.eye(len(names), dtype=torch.bool)

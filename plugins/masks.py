@@ -50,11 +50,16 @@ def complementary_masks(
         (B, M, *size) bool, True where a place is kept.
 
     Raises:
-        InputError: Fewer than two modalities, or a value out of range.
+        InputError: Fewer than two modalities, a ``present`` of another form, or a value out of range.
         NameNotFound: Another ``overlap``.
     """
-    if modalities < 2:
-        raise InputError(f'Complementary masks need at least 2 modalities, got {modalities}.')
+    if not isinstance(modalities, int) or modalities < 2:
+        raise InputError(f'Complementary masks need a number of at least 2 modalities, got {modalities!r}.')
+    if present is not None and (present.dtype != torch.bool or present.shape != (batch_size, modalities)):
+        raise InputError(
+            f'present must be bool of shape (B, M) = ({batch_size}, {modalities}), '
+            f'got {present.dtype} of shape {tuple(present.shape)}.'
+        )
     blocks = Blocks.draw(batch_size, modalities, size, block, count, ratio, disks, generator, device)
     order = _order(batch_size, modalities, generator, blocks.device)
     return ~exclusive(blocks.hits(size), order, overlap, present, generator)
@@ -113,9 +118,11 @@ class Blocks:
         """See `complementary_masks`; ``step``, along each axis, is what corners and extents are multiples of."""
         check_blocks(block, count, ratio, disks)
         device = generator.device if generator is not None else torch.device(device or 'cpu')
-        size = tuple(int(s) for s in size)
-        if not size or min(size) < 1:
-            raise InputError(f'size must hold integers of at least 1, got {size}.')
+        if not isinstance(batch_size, int) or batch_size < 0:
+            raise InputError(f'batch_size must be an integer of at least 0, got {batch_size!r}.')
+        if not isinstance(size, Sequence) or not size or not all(isinstance(s, int) and s >= 1 for s in size):
+            raise InputError(f'size must hold integers of at least 1, as (64, 96) does, got {size!r}.')
+        size = tuple(size)
         step = tuple(step or (1,) * len(size))
         extent = tuple(max(q, min(block, max(1, s // 2)) // q * q) for s, q in zip(size, step))
         whole, one = 1, 1
@@ -223,7 +230,8 @@ def intervention_masks(
     kind: str,
 ) -> dict[str, Tensor]:
     """Masks for inputs of any sizes: blocks are drawn on the finest grid of each kind (sequences, images, volumes), in
-    steps of a place of the coarsest, and laid over the others: what is disjoint on one is so on all whose sizes divide.
+    steps of a place of the coarsest, and laid over the others: where sizes divide, and places that several hit go by
+    ``'priority'``, blocks that are no disks are disjoint across grids too; else on each of them.
 
     Args:
         sizes: Modality to the size of its input; one without any, a vector, has no places and is left out.
@@ -250,7 +258,7 @@ def intervention_masks(
         drawn = Blocks.draw(len(present), several, finest, side, count, ratio, disks, generator, None, step)
         order = _order(len(present), len(group), generator, generator.device)
         here = present[:, [names.index(m) for m in group]]
-        for size in {sizes[m] for m in group}:
+        for size in dict.fromkeys(sizes[m] for m in group):
             hits = drawn.hits(size)
             if not alone:
                 hits = exclusive(hits, order, overlap, here, generator)

@@ -87,6 +87,24 @@ def untouched_statistics(module: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
+def statistics_of_its_own(module: nn.Module) -> Iterator[None]:
+    """Let a pass, one of several before a gradient, update copies of running statistics, which are taken over at the
+    end without autograd noticing: rows too few for statistics of their own (`Rows.run`) need those they had for their
+    gradient; where these have changed it is wrong, or refused by compiled layers."""
+    kept = [
+        (m, name, getattr(m, name)) for m in module.modules() if tracks(m) for name in ('running_mean', 'running_var')
+    ]
+    for m, name, x in kept:
+        setattr(m, name, x.clone())
+    try:
+        yield
+    finally:
+        for m, name, x in kept:
+            x.data.copy_(getattr(m, name))
+            setattr(m, name, x)
+
+
+@contextmanager
 def lone_values_allowed(module: nn.Module) -> Iterator[None]:
     """Let a norm layer whose input has one value per channel use running statistics, and only that layer: pooled maps
     of a batch of one."""

@@ -70,6 +70,18 @@ class Adder(MultimodalHost):
         return [self.scale[modality]]
 
 
+class Normed(nn.Module):
+    """The least of an encoder that has running statistics."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(3)
+        self.widen = nn.Conv2d(3, 16, 1)
+
+    def forward(self, x):
+        return self.widen(self.norm(x)).mean((2, 3))
+
+
 def test_the_losses_are_those_of_the_variants():
     host = still(build()).plug(plugin := Intervention(alpha=2.0, beta=3.0, block=8))
     still(host)
@@ -101,6 +113,14 @@ def test_pull_adds_up_how_far_predictions_are_without_each_modality():
         for m in host.modalities
     )
     torch.testing.assert_close(host(**data(host), mode='loss')['loss_necessity'], expected)
+
+
+def test_a_modality_may_be_called_like_a_variant():
+    found = []
+    for name in ('rgb', 'random'):
+        host = still(build(name, 'ir')).plug(Intervention(block=8))
+        found.append(still(host)(**data(host), mode='loss'))
+    torch.testing.assert_close(found[0], found[1], rtol=0, atol=0)
 
 
 def test_a_host_with_gates_weighs_places_by_those_of_the_masked_pass_and_regularises_them():
@@ -158,6 +178,24 @@ def test_variants_may_update_running_statistics_as_published():
     assert counts == [1, 4]
 
 
+def test_statistics_that_a_later_pass_updates_do_not_spoil_a_gradient():
+    found = []
+    present = torch.ones(6, 2, dtype=torch.bool)
+    present[0, 1] = False  # without rgb this one is left, and its encoder takes running statistics
+    for compiled in (False, True):
+        torch.manual_seed(0)
+        host = build(in_chans=3)
+        host.encoders = nn.ModuleDict({m: Normed() for m in host.modalities})
+        host.plug(Intervention(block=8, necessity='pull', statistics='update')).train()
+        for encoder in host.encoders.values() if compiled else ():
+            encoder.compile(backend='aot_eager', dynamic=True)
+        sum(host(**data(host), present=present, mode='loss').values()).backward()
+        norm = host.encoders['rgb'].norm
+        found.append((norm.weight.grad, norm.running_mean.clone(), norm.num_batches_tracked.clone()))
+    assert found[0][2] == 4  # the clean pass, both masked ones and that without ir
+    torch.testing.assert_close(*found)
+
+
 def test_one_pass_for_all_variants_gives_what_one_after_the_other_does():
     results = []
     for passes in ('sequential', 'batched'):
@@ -177,6 +215,7 @@ def test_variants_run_together_where_no_layer_mixes_samples():
     batched = Intervention()
     assert not batched._batches(build().train())
     assert batched._batches(build().eval())
+    assert batched._batches(nn.ModuleList([nn.InstanceNorm2d(2), nn.GroupNorm(1, 2)]).train())
 
 
 @pytest.mark.parametrize('separable', [True, False])

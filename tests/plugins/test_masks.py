@@ -100,6 +100,14 @@ def test_masks_of_different_resolution_lie_over_each_other():
     assert torch.equal(shared['rgb'][..., ::2, ::2], shared['ir'])
 
 
+def test_disks_and_drawn_lots_are_disjoint_on_each_grid_of_several():
+    sizes = {'a': (32, 48), 'b': (32, 48), 'c': (8, 12)}
+    everyone = torch.ones(16, 3, dtype=torch.bool)
+    found = intervention_masks(sizes, everyone, seeded(), 8, (4, 6), 0.5, 'pixel', 0.5, 'complementary')
+    assert not (~found['a'] & ~found['b']).any()
+    assert (~found['c']).any()
+
+
 def test_a_block_of_a_sequence_is_a_sixteenth_of_it():
     found = intervention_masks(
         {'a': (320,), 'b': (320,)},
@@ -122,7 +130,24 @@ def test_a_block_of_a_sequence_is_a_sixteenth_of_it():
         (lambda: random_masks(2, (8, 8), block=0), InputError, 'block must be an integer of at least 1, got 0'),
         (lambda: random_masks(2, (8, 8), count=(3, 1)), InputError, r'fewest <= most, got \(3, 1\)'),
         (lambda: random_masks(2, (8, 8), ratio=1.5), InputError, r'ratio must be in \[0, 1\], got 1.5'),
-        (lambda: random_masks(2, (0, 8)), InputError, r'at least 1, got \(0, 8\)'),
+        (
+            lambda: complementary_masks(2, ('rgb', 'ir'), (8, 8)),
+            InputError,
+            'a number of at least 2 modalities, got .*rgb',
+        ),
+        (
+            lambda: complementary_masks(2, 2, (8, 8), present=torch.ones(3, 2, dtype=torch.bool)),
+            InputError,
+            r'\(B, M\) = \(2, 2\), got torch.bool of shape \(3, 2\)',
+        ),
+        (
+            lambda: complementary_masks(2, 2, (8, 8), present=torch.ones(2, 2)),
+            InputError,
+            r'got torch.float32 of shape \(2, 2\)',
+        ),
+        (lambda: random_masks(-1, (8, 8)), InputError, 'batch_size must be an integer of at least 0, got -1'),
+        (lambda: random_masks(2, (0, 8)), InputError, r'at least 1, .* got \(0, 8\)'),
+        (lambda: random_masks(2, 8), InputError, r'as \(64, 96\) does, got 8'),
         (lambda: complementary_masks(2, 2, (8, 8), overlap='prority'), NameNotFound, 'priority'),
     ],
 )

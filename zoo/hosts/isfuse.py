@@ -181,6 +181,6 @@ class ISFuse(MultimodalHost):
             self._warned = True
             warnings.warn(
                 f'ISFuse fuses images in 0..1, {modality} has {low:.4g}..{high:.4g}: images of 8 bits take '
-                f'data_preprocessor=dict(std=dict({modality}=255, ...)) and no mean.',
+                f'data_preprocessor=dict(std=dict({modality}=255, ...)), those of 16 bits 65535, and no mean.',
                 stacklevel=2,
             )

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from registry import METRICS, InputError, unknown_name
 from zoo.batch import Batch, Outputs
+from zoo.colour import luma
 from zoo.rows import to_device
 
 from .distributed import all_reduce_max, all_reduce_sum
@@ -21,7 +22,6 @@ UNITS = {
     **dict.fromkeys(('PSNR', 'PSNR_fusion'), 'dB'),
     **dict.fromkeys(('SD', 'AG', 'SF', 'SCD', 'VIF'), ''),
 }  # the others are shares of a perfect 1, in percent
-LUMA = (0.299, 0.587, 0.114)  # BT.601
 
 
 @METRICS.register_module()
@@ -120,9 +120,7 @@ class ImageFusion(Metric):
                 f'ImageFusion compares pictures of one size, of one channel or RGB: the fused one is '
                 f'{tuple(fused.shape)}, the input {modality!r} {tuple(x.shape)}.'
             )
-        x = (self.restore(modality, x) if self.restore else x).double()
-        if x.shape[1] == 3:
-            x = torch.einsum('bchw,c->bhw', x, x.new_tensor(LUMA))[:, None]
+        x = luma((self.restore(modality, x) if self.restore else x).double())
         white = self.data_range
         if isinstance(white, Mapping):
             if modality not in white:

@@ -119,7 +119,7 @@ def test_images_that_can_not_be_fused_are_refused():
 def test_images_of_8_bits_that_nobody_scaled_get_one_warning():
     x = {m: 255 * v for m, v in images().items()}
     host = make()
-    with pytest.warns(UserWarning, match=r'fuses images in 0\.\.1, vis has .*std=dict\(vis=255'):
+    with pytest.warns(UserWarning, match=r'fuses images in 0\.\.1, vis has .*std=dict\(vis=255, .*16 bits 65535'):
         host(x)
     with warnings.catch_warnings():
         warnings.simplefilter('error')
