@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from registry import ATTACKS, DATASETS, ENCODERS, FUSIONS, HEADS, HOSTS, LOSSES, METRICS, NECKS, PLUGINS
+from tools.list import markdown
 
 ROOT = Path(__file__).parents[2]
 TOY = ROOT / 'tests' / 'toy' / 'toy_config.py'
@@ -124,19 +125,6 @@ def test_the_parts_of_a_host_are_listed_to_the_unit(here, listed):
     code, _, err = here('list', 'hosts', '--parts')
     assert code == 2
     assert '--parts is for configs' in err
-
-
-def test_everything_at_once_is_one_object_with_all_configs(listed):
-    found = listed()
-    assert list(found) == [*REGISTRIES, 'configs']
-    assert 'MWAM' in [r['name'] for r in found['plugins']]
-    rows = found['configs']
-    assert BASELINE in [r['config'] for r in rows]
-    files = sorted((ROOT / 'configs').rglob('*.py'))
-    assert [r['config'] for r in rows] == [
-        p.relative_to(ROOT).as_posix() for p in files if '_base_' not in p.relative_to(ROOT).parts
-    ]
-    assert all(r['description'] and r['macs'] and r['parameters'] for r in rows)
 
 
 def test_the_table_of_configs_fits_80_columns(here, monkeypatch):
@@ -293,12 +281,30 @@ def test_docs_are_not_written_while_a_config_is_broken(here, zoo_of, own, tmp_pa
     assert (tmp_path / 'docs' / 'zoo.md').read_text() == 'precious'
 
 
-def test_the_page_of_the_docs_is_the_generated_one(tool, tmp_path):
-    """In a process of its own: other tests register toys."""
-    done = tool('list', '--docs', 'zoo.md')
-    assert done.returncode == 0, done.stderr
-    text = (tmp_path / 'zoo.md').read_text()
+def test_docs_are_written_where_one_says(here, zoo_of, own, tmp_path):
+    zoo_of(good='')
+    code, _, err = here('list', '--docs', 'mine.md')
+    assert code == 0, err
+    text = (tmp_path / 'mine.md').read_text()
     assert '`python tools/list.py --docs`' in text.splitlines()[0]
-    assert text == (ROOT / 'docs' / 'zoo.md').read_text(), 'run python tools/list.py --docs'
+    assert '3.66 M' in text
+
+
+def test_everything_at_once_is_one_object_with_all_configs_and_the_page_of_the_docs_shows_it(tool):
+    """In a process of its own: other tests register toys."""
+    done = tool('list', '--json')
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert list(found) == [*REGISTRIES, 'configs']
+    assert 'MWAM' in [r['name'] for r in found['plugins']]
+    rows = found['configs']
+    assert BASELINE in [r['config'] for r in rows]
+    files = sorted((ROOT / 'configs').rglob('*.py'))
+    assert [r['config'] for r in rows] == [
+        p.relative_to(ROOT).as_posix() for p in files if '_base_' not in p.relative_to(ROOT).parts
+    ]
+    assert all(r['description'] and r['macs'] and r['parameters'] for r in rows)
+    text = (ROOT / 'docs' / 'zoo.md').read_text()
+    assert markdown(found) == text, 'run python tools/list.py --docs'
     for link in re.findall(r'\]\(\.\./(.+?)\)', text):
         assert (ROOT / link).is_file()
