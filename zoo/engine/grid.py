@@ -390,6 +390,18 @@ def _markdown(names: list[str], rows: Mapping[str, dict[str, list[float]]], colu
     return lines
 
 
+def _named(grid: Grid, key: str, value: Any) -> str:
+    """The rows with a value; the title of a group stands for all of its rows."""
+    members: dict[str, list[Mapping[str, Any]]] = {}
+    for row in grid.rows:
+        members.setdefault(row.get('group', ''), []).append(row)
+    names = []
+    for group, rows in members.items():
+        chosen = [row['name'] for row in rows if row.get(key) == value]
+        names += [group.capitalize()] if group and len(chosen) == len(rows) > 1 else chosen
+    return '; '.join(names)
+
+
 def _notes(grid: Grid) -> list[str]:
     notes = []
     everything = [r for row in grid.rows for r in grid.read(row['name'])]
@@ -401,11 +413,9 @@ def _notes(grid: Grid) -> list[str]:
         if (source := row.get('static_from')) and (factors := grid._mean_weights(source)):
             notes.append(f'{row["name"]}: {", ".join(f"{m} {v}" for m, v in factors.items())}.')
     for config in dict.fromkeys(row['config'] for row in grid.rows if 'config' in row):
-        rows = ', '.join(row['name'] for row in grid.rows if row.get('config') == config)
-        notes.append(f'{rows}: `{config}`.')
+        notes.append(f'{_named(grid, "config", config)}: `{config}`.')
     for n in sorted({row['seeds'] for row in grid.rows if 'seeds' in row}):
-        rows = ', '.join(row['name'] for row in grid.rows if row.get('seeds') == n)
-        notes.append(f'{rows}: the first {n} seeds.')
+        notes.append(f'{_named(grid, "seeds", n)}: the first {n} seeds.')
     if attack := grid.attack:
         shares = {'eps': attack['eps'], 'steps': attack.get('steps'), 'samples': attack.get('count', 'all')}
         listed = ', '.join(f'{k} {v}' for k, v in shares.items() if v)

@@ -90,6 +90,19 @@ def test_the_table_shows_means_and_intervals(grid, tmp_path):
     assert json.loads(grid.path('base', 0).read_text())['validation'] == 0.0
 
 
+def test_the_title_of_a_group_stands_for_its_rows(tmp_path):
+    rows = [('x, y', 'one', '{config: d.py, seeds: 1}'), ('z', 'one', '{config: d.py}'), ('u', 'two', '{seeds: 1}')]
+    listed = ''.join(f'\n  - {{name: "{name}", group: {group}, {more[1:]}' for name, group, more in rows)
+    (tmp_path / 'groups.yaml').write_text(f'title: A toy\nconfig: c.py\nseeds: [0, 1]\nrows:{listed}\n')
+    grid = Grid.load(tmp_path / 'groups.yaml')
+    for run in grid.missing('*'):
+        run.save(result(50.0))
+    write_results([grid], tmp_path / 'results.md')
+    notes = (tmp_path / 'results.md').read_text().splitlines()
+    assert '- One: `d.py`.' in notes
+    assert '- x, y; u: the first 1 seeds.' in notes
+
+
 def test_an_attack_is_part_of_the_recipe_and_has_its_columns(grid, tmp_path):
     for run in grid.missing('base'):
         run.save(result(80))
