@@ -42,8 +42,8 @@ def start(tmp_path_factory, cache):
         'OMP_NUM_THREADS': '1',
         'COLUMNS': '160',
     }
-    # without what ultralytics has set in this process
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith(('YOLO_', 'XDG_', 'NUMEXPR_'))}
+    # without what ultralytics has set in this process, and what tunes the allocator
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(('YOLO_', 'XDG_', 'NUMEXPR_', 'MALLOC_'))}
     command = [sys.executable, str(ROOT / 'tests' / 'fork_server.py')]
     with subprocess.Popen(command, env={**inherited, **own}, stdin=PIPE, stdout=PIPE, text=True) as server:
 
@@ -62,7 +62,8 @@ def start(tmp_path_factory, cache):
             return [subprocess.CompletedProcess(c, code, *text) for c, code, text in zip(commands, codes, texts)]
 
         yield run
-        server.stdin.close()
+        # the end of the input may not come: a worker of a loader that still lives has the pipe too
+        print('[]', file=server.stdin, flush=True)
 
 
 def free_port():

@@ -2,7 +2,8 @@
 seconds of a core.
 
 Nothing but imports has happened in it, so that a job finds what a Python of its own would have found. Each line of its
-standard input is a list of jobs that run side by side; the answer is their exit codes. `tests/conftest.py` sends them.
+standard input is a list of jobs that run side by side; the answer is their exit codes. An empty list ends it.
+`tests/conftest.py` sends them.
 """
 
 import gc
@@ -22,10 +23,12 @@ gc.freeze()  # else each child copies the pages of all objects as soon as it col
 
 
 def serve():
-    """Fork; returns a job in each child, and nothing at the end of the input."""
+    """Fork; returns a job in each child, and nothing when there are no more."""
     for line in sys.stdin:
+        if not (jobs := json.loads(line)):
+            break
         children = []
-        for job in json.loads(line):
+        for job in jobs:
             children.append(os.fork())
             if not children[-1]:
                 return job

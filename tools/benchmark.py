@@ -16,7 +16,7 @@ from pathlib import Path
 from rich.console import Console
 
 from registry import InputError, unknown_name
-from zoo.engine import command
+from zoo.engine import command, keep_freed_memory
 from zoo.engine.grid import Grid, Run, run_one, write_results
 from zoo.engine.progress import progress_bar
 
@@ -69,7 +69,7 @@ def every_grid() -> list[Grid]:
 def run_grid(grid: Grid, only: str, jobs: int) -> None:
     """Run what is missing; what depends on other runs waits for them. Each finished run is a file at once."""
     context = multiprocessing.get_context('spawn')  # torch's threads do not survive a fork
-    with progress_bar() as bar, ProcessPoolExecutor(jobs, mp_context=context) as pool:
+    with progress_bar() as bar, ProcessPoolExecutor(jobs, context, keep_freed_memory) as pool:
         task = bar.add_task(grid.name, total=grid.count(only), completed=grid.count(only, done=True))
         while runs := grid.missing(only):
             futures = {pool.submit(run_one, run): run for run in runs}

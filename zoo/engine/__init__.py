@@ -6,6 +6,7 @@ from .data import Collate, EpochSampler, build_dataloader, build_dataset
 from .ema import ModelEMA, WarmupEMA
 from .evaluate import build_host, evaluate_checkpoint
 from .loops import TrainLoop, ValSweep
+from .memory import keep_freed_memory
 from .one_cycle import OneCycle, one_cycle
 from .optim import BranchOptimWrapper, build_optim_wrapper, parameter_groups
 from .runner import Runner, prepare
@@ -28,6 +29,7 @@ __all__ = [
     'build_optim_wrapper',
     'check_config',
     'command',
+    'keep_freed_memory',
     'keep_structural',
     'load_config',
     'one_cycle',

@@ -18,6 +18,7 @@ from rich.markup import escape
 from registry import InputError, NameNotFound, PluginWarning
 
 from .config import load_config, parse_options
+from .memory import keep_freed_memory
 
 
 def command(main: Callable[[], None]) -> Callable[[], None]:
@@ -30,6 +31,7 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
         sys.path.append(str(Path.cwd()))
         warnings.filterwarnings('ignore', module='mmengine|torch')
         warnings.simplefilter('always', PluginWarning)
+        keep_freed_memory()
         try:
             main()
         except (InputError, NameNotFound) as error:
