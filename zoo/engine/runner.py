@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 from mmengine.config import Config
 from mmengine.model import MMDistributedDataParallel
+from mmengine.optim import ReduceOnPlateauParamScheduler
 from mmengine.runner import BaseLoop, set_random_seed
 from mmengine.runner import Runner as BaseRunner
 from timm.layers import convert_sync_batchnorm
@@ -320,7 +321,7 @@ class Runner(BaseRunner):
         ckpt.load_weights(self.host, saved, path)
         self.optim_wrapper.load_state_dict(saved['optimizer'])
         for scheduler, state in zip(self.param_schedulers or [], saved['param_schedulers'], strict=True):
-            scheduler.load_state_dict(state)
+            _restore_schedule(scheduler, state)
         self.state.update(saved['state'])
         self._train_loop.iter = saved['meta']['iter']
         ckpt.set_random_states(saved['random_states'][self.rank], self.host.device)
@@ -329,6 +330,16 @@ class Runner(BaseRunner):
     def _geometry(self) -> dict[str, int]:
         loader = self.train_dataloader
         return {'batch_size': loader.batch_size, 'loader_length': len(loader), 'world_size': self.world_size}
+
+
+def _restore_schedule(scheduler: Any, state: dict[str, Any]) -> None:
+    """Where a schedule of mmengine's stands; where it ends is up to the config, that may ask for more epochs now."""
+    lengths = ('end', 'total_iters', 'total_steps', 'T_max', '_schedule_phases')
+    scheduler.load_state_dict({k: v for k, v in state.items() if k not in lengths})
+    reached = state['_global_step'] == state['end'] < scheduler.end
+    if reached and not isinstance(scheduler, ReduceOnPlateauParamScheduler):  # what counted as the end did not step it
+        scheduler._global_step -= 1
+        scheduler.step()
 
 
 def prepare(host: MultimodalHost, dataset: Any) -> None:

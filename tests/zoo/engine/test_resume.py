@@ -112,6 +112,27 @@ def test_random_filters_noise_and_attacks_go_on_where_they_stood(here, tmp_path,
     same_run(tmp_path / 'whole', tmp_path / 'killed', [p['type'] for p in plugins])
 
 
+def train_on(here, run, *options):
+    """Two epochs, then a third."""
+    for epochs, resume in ((2, ()), (3, ('--resume',))):
+        code, _, err = here(
+            'train', CONFIG, '--work-dir', run, *resume, *COMMON, f'train_cfg.max_epochs={epochs}', *options
+        )
+        assert code == 0, err
+
+
+def test_a_run_that_is_made_longer_ends_in_the_bits_of_a_long_one(here, tmp_path):
+    assert here('train', CONFIG, '--work-dir', 'whole', *COMMON, 'log_level=WARNING')[0] == 0
+    train_on(here, 'longer', 'log_level=WARNING')
+    same_run(tmp_path / 'whole', tmp_path / 'longer')
+
+
+def test_a_schedule_up_to_the_end_of_training_goes_on_to_the_new_end(here):
+    train_on(here, 'run', 'param_scheduler={_delete_: true, type: PolyLR, by_epoch: false}')
+    final = torch.load('run/iter_18.pth', weights_only=True)['param_schedulers'][0]
+    assert (final['end'], final['total_iters']) == (18, 17)
+
+
 def test_the_number_of_workers_changes_nothing(tool, tmp_path):
     for workers in (0, 2):
         options = f'train_dataloader.num_workers={workers}', f'val_dataloader.num_workers={workers}'
