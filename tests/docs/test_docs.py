@@ -17,6 +17,7 @@ from importlib import import_module
 from inspect import signature
 from pathlib import Path
 
+import contract_cases
 import pytest
 import yaml
 
@@ -146,14 +147,15 @@ def contract(monkeypatch):
     monkeypatch.setitem(sys.modules, spec.name, module)
     spec.loader.exec_module(module)
     checks = [f for name, f in vars(module).items() if name.startswith('test_')]
-    shipped = module.recipe
+    shipped = contract_cases.recipe
 
     def run(name, *arguments):
         with monkeypatch.context() as patch:
-            patch.setattr(module, 'RECIPES', Path('tests/recipes'))
+            patch.setattr(contract_cases, 'RECIPES', Path('tests/recipes'))
             own = shipped.__wrapped__(name)
-        monkeypatch.setattr(module, 'recipe', lambda wanted: own if wanted == name else shipped(wanted))
-        case = module.Case(*arguments)
+        for there in (module, contract_cases):
+            monkeypatch.setattr(there, 'recipe', lambda wanted: own if wanted == name else shipped(wanted))
+        case = contract_cases.Case(*arguments)
         passed = 0
         for check in checks:
             meant = [c for mark in getattr(check, 'pytestmark', ()) for c in mark.args[1] if mark.args[0] == 'case']
