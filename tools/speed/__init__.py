@@ -20,6 +20,7 @@ from . import (
     exchange,
     frequency_ratio,
     fused_images,
+    hosts,
     intervention,
     loading,
     plugin_steps,
@@ -34,6 +35,15 @@ SUITES = {
         plugin_steps.measure,
         'Training step, three ResNet-18 branches at 112x112, batch 64 '
         '(aims: MWAM and OGM 1.02, OGM-GE 1.08, of which drawing its noise is the floor)',
+    ),
+    'hosts': (hosts.measure_hosts, 'Training step of each published host, without plugins'),
+    'hosts_plugins': (
+        hosts.measure_plugins,
+        'Training step of hosts with each plugin, over the plain step of a copy in the same round',
+    ),
+    'encoders': (
+        hosts.measure_encoders,
+        'Training step of late fusion by precision, memory format and compilation',
     ),
     'distillation': (
         distillation.measure,

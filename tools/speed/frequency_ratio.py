@@ -5,7 +5,6 @@ masks that gather the low and the high block, division, sum.
 """
 
 import math
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -14,11 +13,15 @@ from torch import Tensor
 
 from plugins.frequency import frequency_sums
 
+from .timing import Laps
+
 SHAPES = (
     (64, 3, 112, 112),
     (8, 3, 480, 640),
     (2, 4, 80, 80, 80),
 )  # CASIA-SURF, NYUv2, BraTS at the paper's batch sizes
+LARGE = tuple((16 * n, *shape) for n, *shape in SHAPES)  # which no cache of a GPU holds
+CALLS = 20  # of a GPU at a time: alone, these are shorter than their launches
 
 
 def reference(x: Tensor, patch_size: int = 8, block_size: int = 2, sigma: float = 1e-6) -> Tensor:
@@ -57,17 +60,22 @@ def measure(device: str = 'cpu', repeats: int = 10) -> list[dict[str, Any]]:
 
     Returns:
         One row for each shape: ``shape``, milliseconds ``ours``, ``reference`` and ``read_once`` (the input summed up,
-        a lower bound), ``speedup``, and the relative ``error`` of our value against the slow route in float64.
+        a lower bound), ``speedup``, and the relative ``error`` of our value against the slow route in float64. On a GPU
+        also milliseconds that the input takes at the bandwidth of a copy (bytes read and written), and how far over
+        that ours is; there are larger batches, too.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1 if device == 'cpu' else threads)
     try:
-        return [_row(shape, device, repeats) for shape in SHAPES]
+        if device == 'cpu':
+            return [_row(shape, device, repeats) for shape in SHAPES]
+        bandwidth = _bandwidth(device, repeats)
+        return [_row(shape, device, repeats, bandwidth) for shape in (*SHAPES, *LARGE)]
     finally:
         torch.set_num_threads(threads)
 
 
-def _row(shape: tuple[int, ...], device: str, repeats: int) -> dict[str, Any]:
+def _row(shape: tuple[int, ...], device: str, repeats: int, bandwidth: float | None = None) -> dict[str, Any]:
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device)
     flat = x.movedim(2, 1).flatten(0, 1).contiguous() if x.ndim == 5 else x  # the slow route knows images only
     routes: dict[str, Callable[[], Tensor]] = {
@@ -80,19 +88,29 @@ def _row(shape: tuple[int, ...], device: str, repeats: int) -> dict[str, Any]:
         for name, route in routes.items():
             best[name] = min(best[name], _seconds(route, device))
     exact = reference(flat.double())
-    return {
+    row = {
         'shape': shape,
         **{name: 1e3 * seconds for name, seconds in best.items()},
         'speedup': best['reference'] / best['ours'],
         'error': float((routes['ours']() - exact).abs() / exact),
     }
+    if bandwidth:
+        floor = x.nbytes / bandwidth
+        row |= {'at copy bandwidth': 1e3 * floor, 'ours over that': best['ours'] / floor, 'GB/s': bandwidth / 1e9}
+    return row
+
+
+def _bandwidth(device: str, repeats: int) -> float:
+    """Bytes a second, read and written, of a copy of a gigabyte."""
+    x = torch.randn(2**28, device=device)
+    y = torch.empty_like(x)
+    return 2 * x.nbytes / min(_seconds(lambda: y.copy_(x), device) for _ in range(repeats))
 
 
 def _seconds(route: Callable[[], Tensor], device: str) -> float:
-    if device != 'cpu':
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    route()
-    if device != 'cpu':
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
+    calls = 1 if device == 'cpu' else CALLS
+    laps = Laps(device)
+    for _ in range(calls):
+        route()
+    laps.lap('calls')
+    return laps.seconds()['calls'] / calls
