@@ -49,11 +49,11 @@ def assert_close(found, expected, tolerance):
 
 @every_bare
 def test_a_gpu_computes_what_a_cpu_does(case):
+    """In eval mode: dropout draws from each device's own stream, and the statistics of few rows enlarge roundings."""
+    here, there = case.make().eval(), case.make().eval().to(DEVICE)
     for data in holes(case, torch.nan):
-        here, there = case.make(), case.make().to(DEVICE)
         assert_close(predict(there, moved(data)), predict(here, data), 1e-4)
         assert_close(gradients(there, moved(data)), gradients(here, data), 1e-3)
-        assert_close(there.state_dict(), here.state_dict(), 1e-4)
 
 
 @every_case
@@ -82,9 +82,13 @@ def test_a_step_never_waits_for_the_device(case):
         torch.cuda.set_sync_debug_mode('default')
 
 
-@pytest.mark.parametrize('dtype', ['bfloat16', 'float16'])
 @every_case
-def test_autocast_works(case, dtype):
+def test_autocast_works(case):
+    for dtype in ('bfloat16', 'float16'):
+        autocast(case, dtype)
+
+
+def autocast(case, dtype):
     host = case.make().to(DEVICE)
     data = moved(case.data(absent=[(0, 'rgb')], fill=torch.nan))
     optimizer = build_optim_wrapper(host, {'optimizer': {'type': 'SGD', 'lr': 0.01}, 'dtype': dtype})

@@ -70,18 +70,18 @@ class Network:
 
 
 NETWORKS = {
-    'Late fusion, 3 ResNet-18': Network('late_fusion/r18_casia_surf.py', 256),
-    'Late fusion, 3 ViT-S/16': Network('late_fusion/vit_digitscenes.py', 64, VIT, (224, 224), plugged=False),
-    'SFMD': Network('mmanet/sfmd_casia_surf.py', 256, plugged=False),
+    'Late fusion, 3 ResNet-18': Network('late_fusion/r18_casia_surf.py', 128),
+    'Late fusion, 3 ViT-S/16': Network('late_fusion/vit_digitscenes.py', 32, VIT, (224, 224), plugged=False),
+    'SFMD': Network('mmanet/sfmd_casia_surf.py', 128, plugged=False),
     'MAIL-R18, 3 inputs': Network('mail/mail_r18_medmnist.py', 64, THREE, (128, 128)),
-    'MAIL-Seg, 3 inputs': Network('mail/mail_seg_kvasir.py', 16, THREE, (224, 224), plugged=False),
-    'DeepLabV3+, 2 ResNet-18': Network('segmentation/deeplabv3plus_r18_nyuv2.py', 8, UNWEIGHTED),
-    'ESANet R34-NBt1D': Network('esanet/esanet_r34nbt1d_nyuv2.py', 8, UNWEIGHTED),
+    'MAIL-Seg, 3 inputs': Network('mail/mail_seg_kvasir.py', 8, THREE, (224, 224), plugged=False),
+    'DeepLabV3+, 2 ResNet-18': Network('segmentation/deeplabv3plus_r18_nyuv2.py', 4, UNWEIGHTED),
+    'ESANet R34-NBt1D': Network('esanet/esanet_r34nbt1d_nyuv2.py', 4, UNWEIGHTED),
     'RFNet': Network('rfnet/rfnet_brats.py', 1),
     'mmFormer': Network('mmformer/mmformer_brats.py', 1),
-    'Two-stream YOLOv8n': Network('two_stream_yolo/yolov8n_llvip.py', 32),
-    'Early-fusion YOLOv8n': Network('two_stream_yolo/early_yolov8n_dronevehicle.py', 32, plugged=False),
-    'ISFuse': Network('isfuse/isfuse_msrs.py', 16, size=(256, 256), plugged=False),
+    'Two-stream YOLOv8n': Network('two_stream_yolo/yolov8n_llvip.py', 16),
+    'Early-fusion YOLOv8n': Network('two_stream_yolo/early_yolov8n_dronevehicle.py', 16, plugged=False),
+    'ISFuse': Network('isfuse/isfuse_msrs.py', 8, size=(256, 256), plugged=False),
 }
 PLUGINS_ = {
     'MWAM': {'type': 'MWAM'},
@@ -98,6 +98,7 @@ PLUGINS_ = {
     },
 }
 MATRIX = 8192
+PRECISIONS = ('float32', 'TF32', 'bfloat16')
 
 
 def measure_hosts(
@@ -118,22 +119,24 @@ def measure_hosts(
     repeats = repeats or (50 if gpu else 3)
     rows = []
     for name, network in networks.items():
-        for precision in ('float32', 'TF32', 'bfloat16') if gpu else ('float32',):
-            with computing(precision):
-                step = Step(network, device, dtype=precision if precision == 'bfloat16' else None)
-                seconds = median(rounds({'': step}, device, repeats, 10 if gpu else 1)[''])
-                rows.append(
-                    {
-                        'step': f'{name}, {precision}',
-                        'batch': step.size,
-                        'input': 'x'.join(map(str, next(iter(step.data['inputs'].values())).shape[1:])),
-                        'ms': 1e3 * seconds,
-                        'samples/s': step.size / seconds,
-                        'TFLOP/s': 6e-12 * step.macs() / seconds,
-                        **({'peak, MB': peak_bytes(step) / MB} if gpu else {}),
-                    }
-                )
-                del step
+        step = Step(network, device)
+        work = 6e-12 * step.macs()
+        for precision in PRECISIONS if gpu else PRECISIONS[:1]:
+            with computing(precision), step.precision(precision):
+                seconds = median(rounds({'': step}, device, repeats, 5 if gpu else 1)[''])
+                memory = {'peak, MB': peak_bytes(step) / MB} if gpu else {}
+            rows.append(
+                {
+                    'step': f'{name}, {precision}',
+                    'batch': step.size,
+                    'input': 'x'.join(map(str, next(iter(step.data['inputs'].values())).shape[1:])),
+                    'ms': 1e3 * seconds,
+                    'samples/s': step.size / seconds,
+                    'TFLOP/s': work / seconds,
+                    **memory,
+                }
+            )
+        del step
     return [*rows, *matrix_products(device, repeats)]
 
 
@@ -195,24 +198,20 @@ def measure_encoders(device: str = 'cpu', repeats: int | None = None) -> list[di
         first = None
         for compiled in ('', ', compiled'):
             for layout in layouts:
-                for precision in ('float32', 'TF32', 'bfloat16') if gpu else ('float32',):
+                step = Step(network, device)
+                step.layout(layout)
+                for module in step.host.compilable() if compiled else ():
+                    module.compile(dynamic=True)
+                for precision in PRECISIONS if gpu else PRECISIONS[:1]:
                     if compiled and (precision == 'float32' or layout != layouts[-1]):
                         continue  # a compilation takes half a minute
-                    with computing(precision):
-                        step = Step(network, device, dtype=precision if precision == 'bfloat16' else None)
-                        step.layout(layout)
-                        if compiled:
-                            for module in step.host.compilable():
-                                module.compile(dynamic=True)
-                        seconds = median(rounds({'': step}, device, repeats, 10 if gpu else 1)[''])
+                    with computing(precision), step.precision(precision):
+                        seconds = median(rounds({'': step}, device, repeats, 5 if gpu else 1)[''])
+                        memory = {'peak, MB': peak_bytes(step) / MB} if gpu else {}
                     first = first or seconds
-                    row = {
-                        'step': f'{name}, {precision}{layout}{compiled}',
-                        'ms': 1e3 * seconds,
-                        'ratio': seconds / first,
-                    }
-                    rows.append({**row, 'peak, MB': peak_bytes(step) / MB} if gpu else row)
-                    del step
+                    row = {'step': f'{name}, {precision}{layout}{compiled}', 'ms': 1e3 * seconds}
+                    rows.append({**row, 'ratio': seconds / first, **memory})
+                del step
     return rows
 
 
@@ -223,7 +222,6 @@ class Step:
         network: Which host, on what.
         device: Where.
         plugin: Arguments of the plugin; None for the plain step.
-        dtype: Of autocast.
         aux_heads: Whether the host has auxiliary heads; it has them anyway where the plugin needs unimodal predictions.
 
     Raises:
@@ -235,7 +233,6 @@ class Step:
         network: Network,
         device: str,
         plugin: Mapping[str, Any] | None = None,
-        dtype: str | None = None,
         aux_heads: bool = False,
     ) -> None:
         plugged = PLUGINS.build(dict(plugin)) if plugin else None
@@ -251,8 +248,15 @@ class Step:
         self.host = host.to(device).train()
         self.size = network.batch if device != 'cpu' else 2
         self.data = network.data(self.host, self.size, device)
-        optimizer = {'optimizer': {'type': 'SGD', 'lr': 1e-4, 'momentum': 0.9}, 'dtype': dtype}
+        optimizer = {'optimizer': {'type': 'SGD', 'lr': 1e-4, 'momentum': 0.9}}
         self.wrapper = build_optim_wrapper(host, optimizer)
+
+    @contextmanager
+    def precision(self, name: str) -> Iterator[None]:
+        """Autocast to bfloat16, where it is that."""
+        self.wrapper.dtype = torch.bfloat16 if name == 'bfloat16' else None
+        yield
+        self.wrapper.dtype = None
 
     def layout(self, name: str) -> None:
         """Bring weights and inputs into a memory format."""
@@ -289,7 +293,7 @@ def matrix_products(device: str, repeats: int) -> list[dict[str, Any]]:
     gpu = device != 'cpu'
     size = MATRIX if gpu else 1024
     rows = []
-    for precision in ('float32', 'TF32', 'bfloat16') if gpu else ('float32',):
+    for precision in PRECISIONS if gpu else PRECISIONS[:1]:
         dtype = torch.bfloat16 if precision == 'bfloat16' else torch.float32
         a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
         with computing(precision):
