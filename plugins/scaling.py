@@ -105,6 +105,9 @@ def own_parameters(host: MultimodalHost, min_ndim: int = 0) -> dict[str, list[nn
 def scale_rates(host: MultimodalHost, optimizer: Optimizer, factors: Tensor | Sequence[float]) -> None:
     """Multiply the rate of every parameter group that lies inside one branch; whoever steps puts the rates back.
 
+    Factors on a device stay there where the group's rate is a tensor or its optimiser is fused (``fused=True``); any
+    other optimiser of torch's needs numbers, for which this waits for the device, once.
+
     Raises:
         InputError: A group mixes a branch with other parameters.
     """
@@ -121,8 +124,9 @@ def scale_rates(host: MultimodalHost, optimizer: Optimizer, factors: Tensor | Se
                 'zoo.engine.parameter_groups(host) makes such groups.'
             )
         (i,) = inside
-        if isinstance(group['lr'], Tensor) and isinstance(factors[i], Tensor):
-            group['lr'] = group['lr'] * factors[i].to(group['lr'])  # a new tensor: groups may share the old one
+        if isinstance(factors, Tensor) and (isinstance(group['lr'], Tensor) or group.get('fused')):
+            alike = group['lr'] if isinstance(group['lr'], Tensor) else torch.float32
+            group['lr'] = group['lr'] * factors[i].to(alike)  # a new tensor: groups may share the old one
             continue
         if numbers is None:
             numbers = factors.tolist() if isinstance(factors, Tensor) else factors

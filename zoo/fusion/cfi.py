@@ -155,4 +155,5 @@ class CFI(Fusion):
 
 def _tokens(x: Tensor) -> Tensor:
     """(B, C, ...) -> (B, 1, places, C), contiguous as fast attention kernels want it: no copy of channels-last maps."""
-    return x.flatten(2).mT.contiguous()[:, None]
+    x = x.flatten(2).mT.contiguous()
+    return x.view(len(x), 1, *x.shape[1:])  # a new view: of one place the stride would be 1, which no GPU kernel takes

@@ -118,11 +118,12 @@ def flatten(boxes: Sequence[Tensor], labels: Sequence[Tensor], size: Sequence[fl
     """
     counts = torch.tensor([len(b) for b in boxes])
     corners = torch.cat(list(boxes)).float()
-    low, high = corners.chunk(2, 1)
-    scale = corners.new_tensor([size[1], size[0]])
+    left, top, right, bottom = corners.unbind(1)
+    height, width = map(float, size)
+    centre = (left + right) / (2 * width), (top + bottom) / (2 * height)
     rows = torch.arange(len(boxes)).repeat_interleave(counts)
     return {
         'batch_idx': rows.to(corners.device, non_blocking=True),
         'cls': torch.cat(list(labels)).to(corners.dtype),
-        'bboxes': torch.cat(((low + high) / (2 * scale), (high - low) / scale), 1),
+        'bboxes': torch.stack((*centre, (right - left) / width, (bottom - top) / height), 1),
     }

@@ -23,6 +23,24 @@ def maps(count=2, channels=6, size=(13, 9), batch=3):
     return {m: torch.randn(batch, channels, *size, generator=generator) for m in NAMES[:count]}
 
 
+@pytest.mark.parametrize('size', [(1, 1), (1, 5), (4, 3)])
+def test_attention_gets_the_strides_that_gpu_kernels_take(size, monkeypatch):
+    strides = []
+
+    def attend(*args, **kwargs):
+        strides.extend((x.stride(), x.shape) for x in args)
+        return attention(*args, **kwargs)
+
+    attention = F.scaled_dot_product_attention
+    monkeypatch.setattr(F, 'scaled_dot_product_attention', attend)
+    x = maps(channels=8, size=size)
+    block(channels=8)(x, everybody(x))
+    block(channels=8)({m: f.to(memory_format=torch.channels_last) for m, f in x.items()}, everybody(x))
+    # also along an axis of one, which torch takes for contiguous with any stride
+    assert all(stride == (n * c, n * c, c, 1) for stride, (_, _, n, c) in strides)
+    assert len(strides) == 12
+
+
 def everybody(x):
     return torch.ones(len(next(iter(x.values()))), len(x), dtype=torch.bool)
 

@@ -44,6 +44,20 @@ def test_concat_joins_channels_and_fills_zeros():
     assert block(TWO, TWO_MASK).tolist() == [[1, 2, 5], [3, 4, 0]]
 
 
+def test_attention_takes_no_shortcut_in_eval_mode(monkeypatch):
+    """On a GPU torch's computes another GELU."""
+
+    def never(*_):
+        raise AssertionError('the fast path')
+
+    monkeypatch.setattr(torch, '_transformer_encoder_layer_fwd', never)
+    block = build('Attention', out_channels=8).eval()
+    x = features((3, 5))
+    with torch.no_grad():
+        found = block(x, MASK)
+    torch.testing.assert_close(found, block(x, MASK))
+
+
 def test_concat_mixes_to_a_width():
     block = Concat(['rgb', 'depth'], {'rgb': 2, 'depth': 1}, out_channels=1)
     with torch.no_grad():
