@@ -118,13 +118,17 @@ def measure_all(device: str, pattern: str = '*') -> None:
     for name, (measure, title) in SUITES.items():
         if not fnmatchcase(name, pattern):
             continue
-        rows = [{k: _plain(v) for k, v in row.items()} for row in measure(device)]
+        console, rows = Console(), []
+        with console.status(title):
+            for row in measure(device):  # one after the other, where a suite takes minutes
+                rows.append({k: _plain(v) for k, v in row.items()})
+                console.print(_line(rows[-1]), highlight=False)
         machine = torch.cuda.get_device_name() + ', ' + hardware() if device != 'cpu' else hardware()
         figures = {'title': title, 'rows': rows, 'hardware': machine, 'threads': torch.get_num_threads()}
         FOLDER.mkdir(parents=True, exist_ok=True)
         path = FOLDER / f'{device.split(":")[0]}_{name}.json'
         write_text(path, json.dumps({**figures, 'date': date.today().isoformat()}, indent=1) + '\n')
-        Console().print(_table(title, rows))
+        console.print(_table(title, rows))
     write_text(Path('docs/speed.md'), report())
 
 
@@ -136,7 +140,7 @@ def report() -> str:
         figures = json.loads(path.read_text(encoding='utf8'))
         columns = list(dict.fromkeys(c for row in figures['rows'] for c in row))
         text += [
-            f'## {figures["title"]}',
+            f'## {figures["title"]}' + (', on a GPU' if path.name.startswith('cuda') else ''),
             '',
             '| ' + ' | '.join(columns) + ' |',
             '|---|' + '---:|' * (len(columns) - 1),
@@ -144,6 +148,11 @@ def report() -> str:
         text += ['| ' + ' | '.join(_cell(row.get(c, '')) for c in columns) + ' |' for row in figures['rows']]
         text += ['', f'{figures["hardware"]}, {figures["threads"]} thread(s), {figures["date"]}', '']
     return '\n'.join(text).rstrip() + '\n'
+
+
+def _line(row: dict[str, Any]) -> str:
+    name, *cells = row.items()
+    return '  '.join([str(name[1]), *(f'{k} {_cell(v)}' for k, v in cells)])
 
 
 def _plain(value: Any) -> Any:

@@ -1,6 +1,6 @@
 """Training steps of the published hosts: plain in several precisions, then with each plugin."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,7 +17,7 @@ from zoo.host import Clock, MultimodalHost
 
 from .detection import scenes
 from .segmentation import MB, multiply_accumulates, peak_bytes
-from .timing import rounds
+from .timing import rounds, waits
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 UNWEIGHTED = {'loss': {'type': 'CrossEntropyLoss'}}  # others count the classes of their data
@@ -103,7 +103,7 @@ PRECISIONS = ('float32', 'TF32', 'bfloat16')
 
 def measure_hosts(
     device: str = 'cpu', repeats: int | None = None, networks: Mapping[str, Network] = NETWORKS
-) -> list[dict[str, Any]]:
+) -> Iterator[dict[str, Any]]:
     """The plain training step of each host (SGD with momentum) in float32, with matrix units that round to TF32, and
     under autocast to bfloat16.
 
@@ -117,7 +117,6 @@ def measure_hosts(
     """
     gpu = device != 'cpu'
     repeats = repeats or (50 if gpu else 3)
-    rows = []
     for name, network in networks.items():
         step = Step(network, device)
         work = 6e-12 * step.macs()
@@ -125,19 +124,17 @@ def measure_hosts(
             with computing(precision), step.precision(precision):
                 seconds = median(rounds({'': step}, device, repeats, 5 if gpu else 1)[''])
                 memory = {'peak, MB': peak_bytes(step) / MB} if gpu else {}
-            rows.append(
-                {
-                    'step': f'{name}, {precision}',
-                    'batch': step.size,
-                    'input': 'x'.join(map(str, next(iter(step.data['inputs'].values())).shape[1:])),
-                    'ms': 1e3 * seconds,
-                    'samples/s': step.size / seconds,
-                    'TFLOP/s': work / seconds,
-                    **memory,
-                }
-            )
+            yield {
+                'step': f'{name}, {precision}',
+                'batch': step.size,
+                'input': 'x'.join(map(str, next(iter(step.data['inputs'].values())).shape[1:])),
+                'ms': 1e3 * seconds,
+                'samples/s': step.size / seconds,
+                'TFLOP/s': work / seconds,
+                **memory,
+            }
         del step
-    return [*rows, *matrix_products(device, repeats)]
+    yield from matrix_products(device, repeats)
 
 
 def measure_plugins(
@@ -145,7 +142,7 @@ def measure_plugins(
     repeats: int | None = None,
     networks: Mapping[str, Network] = NETWORKS,
     plugins: Mapping[str, Mapping[str, Any]] = PLUGINS_,
-) -> list[dict[str, Any]]:
+) -> Iterator[dict[str, Any]]:
     """The step of each host with one plugin over the plain step of a copy of the host, both of one round. Where a
     plugin needs unimodal predictions, the plain step is that of the host with auxiliary heads.
 
@@ -159,7 +156,6 @@ def measure_plugins(
     """
     gpu = device != 'cpu'
     repeats = repeats or (50 if gpu else 3)
-    rows = []
     for name, network in networks.items():
         if not network.plugged:
             continue
@@ -181,17 +177,15 @@ def measure_plugins(
             }
             if gpu:
                 row |= {'peak, MB': peak_bytes(step) / MB, 'waits': waits(step)}
-            rows.append(row)
+            yield row
         steps.clear()
-    return rows
 
 
-def measure_encoders(device: str = 'cpu', repeats: int | None = None) -> list[dict[str, Any]]:
+def measure_encoders(device: str = 'cpu', repeats: int | None = None) -> Iterator[dict[str, Any]]:
     """Late fusion of three ResNet-18 and of three ViT-S/16: a training step in each precision and memory format, eager
     and compiled; ``ratio`` is to the first row of the host."""
     gpu = device != 'cpu'
     repeats = repeats or (50 if gpu else 1)
-    rows = []
     for name in ('Late fusion, 3 ResNet-18', 'Late fusion, 3 ViT-S/16'):
         network = NETWORKS[name]
         layouts = ('', ', channels last') if 'ResNet' in name else ('',)
@@ -210,9 +204,8 @@ def measure_encoders(device: str = 'cpu', repeats: int | None = None) -> list[di
                         memory = {'peak, MB': peak_bytes(step) / MB} if gpu else {}
                     first = first or seconds
                     row = {'step': f'{name}, {precision}{layout}{compiled}', 'ms': 1e3 * seconds}
-                    rows.append({**row, 'ratio': seconds / first, **memory})
+                    yield {**row, 'ratio': seconds / first, **memory}
                 del step
-    return rows
 
 
 class Step:
@@ -301,15 +294,3 @@ def matrix_products(device: str, repeats: int) -> list[dict[str, Any]]:
         row = {'step': f'matrix product, {precision}', 'input': f'{size}x{size}', 'ms': 1e3 * seconds}
         rows.append({**row, 'TFLOP/s': 2e-12 * size**3 / seconds})
     return rows
-
-
-def waits(step: Callable[[], object]) -> str:
-    """``'none'``, or the first wait for the device."""
-    torch.cuda.set_sync_debug_mode('error')
-    try:
-        step()
-    except RuntimeError as error:
-        return str(error).splitlines()[0]
-    finally:
-        torch.cuda.set_sync_debug_mode('default')
-    return 'none'

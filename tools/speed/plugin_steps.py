@@ -12,7 +12,7 @@ from registry import PLUGINS
 from zoo.engine import build_optim_wrapper
 from zoo.host import Clock
 
-from .timing import interleaved
+from .timing import interleaved, waits
 
 VARIANTS = {
     'plain': None,
@@ -43,7 +43,7 @@ def measure(device: str = 'cpu', repeats: int | None = None) -> list[dict[str, A
             row['inside the plugin, ms'] = 1e3 * statistics.median(steps.inside[name])
             row['inside / plain'] = row['inside the plugin, ms'] / plain
         if device != 'cpu' and name in VARIANTS:
-            row['host syncs'] = _syncs(steps[name])
+            row['host syncs'] = waits(steps[name])
         rows.append(row)
     return rows
 
@@ -118,14 +118,3 @@ def _noise(host: Any) -> Callable[[], None]:
             torch.randn_like(p)
 
     return draw
-
-
-def _syncs(step: Callable[[], None]) -> str:
-    torch.cuda.set_sync_debug_mode('error')
-    try:
-        step()
-    except RuntimeError as error:
-        return str(error).splitlines()[0]
-    finally:
-        torch.cuda.set_sync_debug_mode('default')
-    return 'none'

@@ -93,6 +93,18 @@ class Laps:
         return event
 
 
+def waits(step: Callable[[], object]) -> str:
+    """``'none'``, or how a route on a GPU waits for it."""
+    torch.cuda.set_sync_debug_mode('error')
+    try:
+        step()
+    except RuntimeError as error:
+        return str(error).splitlines()[0]
+    finally:
+        torch.cuda.set_sync_debug_mode('default')
+    return 'none'
+
+
 def _time(route: Callable[[], object], device: str) -> float:
     laps = Laps(device)
     route()

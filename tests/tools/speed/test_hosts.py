@@ -27,7 +27,7 @@ def test_a_step_trains(name):
 
 
 def test_hosts_are_measured():
-    rows = hosts.measure_hosts(repeats=1, networks={'a': SMALL['classes']})
+    rows = list(hosts.measure_hosts(repeats=1, networks={'a': SMALL['classes']}))
     assert [r['step'] for r in rows] == ['a, float32', 'matrix product, float32']
     assert rows[0]['samples/s'] == pytest.approx(2e3 / rows[0]['ms'])
     assert rows[0]['input'] == '3x32x32'
@@ -36,7 +36,7 @@ def test_hosts_are_measured():
 def test_plugins_are_compared_with_the_plain_step_of_their_host(monkeypatch):
     ran = []
     monkeypatch.setattr(Step, '__call__', lambda step: ran.append((list(step.host.plugins), step.aux_heads)))
-    rows = hosts.measure_plugins(repeats=1, networks={k: SMALL[k] for k in ('masks', 'boxes', 'fusion')})
+    rows = list(hosts.measure_plugins(repeats=1, networks={k: SMALL[k] for k in ('masks', 'boxes', 'fusion')}))
     names = [r['step'] for r in rows]
     for host in ('masks', 'boxes'):
         assert {f'{host}: {p}' for p in ('plain', 'plain, with heads', 'MWAM', 'OGM-GE')} <= set(names)
