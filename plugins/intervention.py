@@ -12,7 +12,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_map_only
 
 from registry import PLUGINS, InputError, unknown_name
-from zoo.batch import Batch, Outputs, is_words
+from zoo.batch import Batch, Features, Outputs, is_words
+from zoo.fusion import CFI
 from zoo.host import MultimodalHost
 from zoo.precision import full_precision, widened
 from zoo.rows import statistics_of_its_own
@@ -27,6 +28,7 @@ NECESSITY = ('margin', 'pull', 'none')
 PASSES = ('auto', 'sequential', 'batched')
 STATISTICS = ('freeze_running', 'update')
 FILLS = ('mean', 'zero')
+GATE = 'gates of'  # the start of a key of `MultimodalHost.tap`
 
 
 def gate_regulariser(gates: Tensor, eta: float = 0.3, entropy_sign: int = -1) -> Tensor:
@@ -61,8 +63,8 @@ class Intervention(Plugin):
     do not see each other fuses what it has encoded for the rest, any other takes a pass more for each modality.
 
     The distance of two predictions is the host's (`MultimodalHost.divergence`): for class logits the divergence of
-    their probabilities. A host with gates (``outputs.extras['gates']``: `CFI`) weighs it by them, those of the masked
-    pass, and their regulariser is added.
+    their probabilities. Of a host with gates (``outputs.extras['gates']``, or blocks of `CFI` anywhere in it) it is
+    weighed by them, those of the masked pass, and their regulariser is added.
 
     What a missing modality should do is a question with two answers. ``'margin'`` asks the clean prediction to be
     better than that without a modality, by ``margin`` times what this modality knows by itself; the worse one is
@@ -145,6 +147,13 @@ class Intervention(Plugin):
         self.detach_dropped, self.detach_clean = detach_dropped, detach_clean
         self.passes, self.statistics = passes, statistics
         self.eta, self.entropy_sign = eta, entropy_sign
+
+    def attach(self, host: MultimodalHost) -> None:
+        """Tap the gates of the host's fusion blocks."""
+        super().attach(host)
+        blocks = {name: m for name, m in host.named_modules() if isinstance(m, CFI) and m.gate is not None}
+        for name, block in blocks.items():
+            host.tap(f'{GATE} {name}', block.gates, output=True)
 
     def on_losses(
         self, host: MultimodalHost, batch: Batch, outputs: Outputs, losses: dict[str, Tensor]
@@ -312,15 +321,22 @@ def keep_one(batch: Batch, mask: Tensor) -> Batch:
 
 
 def joint_gates(outputs: Outputs) -> Tensor | None:
-    """The mean of a host's gates at the size of its prediction, (B, 1, ...), in single precision; None without."""
-    gates = outputs.extras.get('gates')
+    """The mean of a host's gates at the size of its prediction, (B, 1, ...), in single precision; where the prediction
+    has no such places their mean over all of them, (B, 1). None without gates."""
+    gates = outputs.extras.get('gates') or [
+        g for key, g in getattr(outputs.features, 'tapped', {}).items() if key.startswith(GATE)
+    ]
     if not gates:
         return None
-    size = outputs.prediction.shape[2:]
+    size = getattr(outputs.prediction, 'shape', ())[2:]
     mode = {1: 'linear', 2: 'bilinear', 3: 'trilinear'}.get(len(size))
-    each = [widened(g) for g in gates]
-    if mode:
-        each = [g if g.shape[2:] == size else F.interpolate(g, size, mode=mode, align_corners=False) for g in each]
+
+    def resized(gate: Tensor) -> Tensor:
+        if gate.ndim != len(size) + 2:
+            return gate.flatten(1).mean(1, keepdim=True)
+        return gate if gate.shape[2:] == size else F.interpolate(gate, size, mode=mode, align_corners=False)
+
+    each = [resized(widened(g)) for g in gates]
     return sum(each[1:], each[0]) / len(each)
 
 
@@ -343,6 +359,8 @@ def run_together(host: MultimodalHost, variants: dict[str, Batch]) -> dict[str, 
         def take(x: Tensor) -> Tensor:
             return x[i * n : (i + 1) * n] if x.ndim and len(x) == n * len(batches) else x
 
-        return tree_map_only(Tensor, take, outputs._replace(features={}))
+        tapped = Features()
+        tapped.tapped = tree_map_only(Tensor, take, getattr(outputs.features, 'tapped', {}))
+        return tree_map_only(Tensor, take, outputs._replace(features={}))._replace(features=tapped)
 
     return {name: part(i) for i, name in enumerate(variants)}

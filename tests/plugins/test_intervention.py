@@ -10,8 +10,8 @@ from torch import nn
 from plugins import Intervention, ModalityDropout, Plugin
 from plugins.intervention import drop, gate_regulariser, hide, joint_gates, run_together
 from registry import PLUGINS, InputError, NameNotFound
-from zoo import Features, MultimodalHost, Outputs
-from zoo.hosts import EncoderDecoder, LateFusion
+from zoo import Features, MultimodalHost, Outputs, fusion
+from zoo.hosts import SFMD, EncoderDecoder, LateFusion
 
 NARROW = {'model': 'test_resnet', 'stem_width': 4, 'channels': (8, 8, 8, 16)}
 
@@ -136,6 +136,51 @@ def test_a_host_with_gates_weighs_places_by_those_of_the_masked_pass_and_regular
     torch.testing.assert_close(losses['loss_intervention'], expected)
     pulled = sum((host.run(drop(batch, m)).prediction - y).abs().mean() for m in host.modalities)
     torch.testing.assert_close(losses['loss_necessity'], 0.05 * pulled)
+
+
+CFI = {'type': 'CFI', 'pool': 2}
+PYRAMID = {'encoder': NARROW, 'head': {'type': 'smp.FPN', 'decoder_pyramid_channels': 16, 'decoder_dropout': 0.0}}
+
+
+@pytest.mark.parametrize('passes', ['sequential', 'batched'])
+@pytest.mark.parametrize('kind', ['vectors', 'maps', 'maps before vectors'])
+def test_the_gates_of_fusion_blocks_count_in_any_host(kind, passes):
+    torch.manual_seed(0)
+    if kind == 'vectors':
+        host = build(fusion=CFI)
+    elif kind == 'maps':
+        host = EncoderDecoder(['rgb', 'ir'], num_classes=5, fusion=CFI, pad_to=32, **PYRAMID)
+    else:
+        host = SFMD(
+            ['rgb', 'ir'], 5, encoder={'type': 'ResNetSEStem', 'channels': (4, 8)}, trunk_channels=(8, 8), fusion=CFI
+        )
+    host = still(host).plug(plugin := Intervention(alpha=1.0, beta=0.0, block=8, passes=passes))
+    still(host)
+    inputs = data(host)['inputs']
+    if kind == 'maps':
+        target = torch.arange(6 * 32 * 48).view(6, 32, 48) % 5
+    else:
+        target = torch.arange(6) % 5
+    batch = host.make_batch(inputs, target=target)
+    seen = []
+    for block in host.modules():
+        if isinstance(block, fusion.CFI):
+            block.gates.register_forward_hook(lambda _, args, gate: seen.append(gate))
+    y, expected = host.run(batch), 0.0
+    for masks in ('complementary', 'random'):
+        seen.clear()
+        z = host.run(plugin.masked(host, batch, masks))
+        if kind == 'maps':
+            gates = [F.interpolate(g, (32, 48), mode='bilinear', align_corners=False) for g in seen]
+        else:
+            gates = [g.flatten(1).mean(1, keepdim=True) for g in seen]
+        gates = sum(gates) / len(gates)
+        distance = F.kl_div(z.prediction.log_softmax(1), y.prediction.softmax(1), reduction='none').sum(1)
+        expected = expected + ((distance * gates[:, 0]).mean() + gate_regulariser(gates)) / 2
+    losses = host(inputs, target=target, mode='loss')
+    torch.testing.assert_close(losses['loss_intervention'], expected)
+    losses['loss_intervention'].backward()
+    assert all(p.grad.any() for b in host.modules() if isinstance(b, fusion.CFI) for p in b.gate.parameters())
 
 
 @pytest.mark.parametrize(

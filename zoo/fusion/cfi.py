@@ -67,6 +67,7 @@ class CFI(Fusion):
         if pairs:
             last = CONVOLUTIONS[dims - 1](hidden, 1, 1)
             self.gate = nn.Sequential(conv_norm_leaky(width, hidden, dims=dims), last)
+        self.gates = nn.Identity()  # where they can be tapped
         self.refine = conv_norm_leaky(width, width, dims=dims)
 
     def forward_with_gate(self, features: Mapping[str, Tensor], mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -117,6 +118,7 @@ class CFI(Fusion):
         gate = widened(self.gate(cross)).sigmoid()
         if columns[0] is not None:
             gate = keep(gate, mask.sum(1) > 1)
+        gate = self.gates(gate)
         return self.refine(torch.lerp(local, cross.to(local.dtype), gate.to(local.dtype))), gate
 
     def attended(self, x: Mapping[str, Tensor], columns: Sequence[Tensor | None]) -> Tensor:
