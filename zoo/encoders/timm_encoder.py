@@ -163,8 +163,9 @@ def _read(model: str, path: Path) -> dict[str, Tensor]:
 
 
 def _create(model: str, arguments: dict[str, Any]) -> nn.Module:
-    # transformers that can take images of any size do so where one of these is said; the others know neither
-    for defaults in ({'dynamic_img_size': True}, {'strict_img_size': False, 'dynamic_mask': True}):
+    # transformers that can take images of any size do so where one of these is said; the others know neither. In this
+    # order, since Swin accepted the second before timm 1.0.31, and ignored it
+    for defaults in ({'strict_img_size': False, 'dynamic_mask': True}, {'dynamic_img_size': True}):
         if not any(name in arguments for name in (*defaults, 'img_size')):
             try:
                 return timm.create_model(model, **defaults, **arguments)
