@@ -1,4 +1,4 @@
-"""Names to classes: the registries of Counterpoise. Imports no model code.
+"""Names to classes: the registries of Counterpoise. Imports no model code before a name is asked for.
 
 ``HOSTS``, ``PLUGINS`` and the parts register by decorator and are built from ``dict(type=NAME, ...)``:
 
@@ -12,17 +12,17 @@ import mmengine.registry as _mm
 from .errors import InputError, NameNotFound, PluginWarning, nearest, unknown_name
 from .registry import SCOPE, Registry, build_foreign, build_from_config, check_arguments
 
-HOSTS = Registry('host', parent=_mm.MODELS)
-PLUGINS = Registry('plugin', parent=_mm.HOOKS)
-ENCODERS = Registry('encoder')
-FUSIONS = Registry('fusion')
-NECKS = Registry('neck')
-HEADS = Registry('head')
-LOSSES = Registry('loss')
-ATTACKS = Registry('attack')
-DATASETS = Registry('dataset', parent=_mm.DATASETS)
-TRANSFORMS = Registry('transform', parent=_mm.TRANSFORMS)
-METRICS = Registry('metric', parent=_mm.METRICS)
+HOSTS = Registry('host', parent=_mm.MODELS, locations=['zoo'])
+PLUGINS = Registry('plugin', parent=_mm.HOOKS, locations=['plugins'])
+ENCODERS = Registry('encoder', locations=['zoo'])
+FUSIONS = Registry('fusion', locations=['zoo'])
+NECKS = Registry('neck', locations=['zoo'])
+HEADS = Registry('head', locations=['zoo'])
+LOSSES = Registry('loss', locations=['zoo'])
+ATTACKS = Registry('attack', locations=['zoo'])
+DATASETS = Registry('dataset', parent=_mm.DATASETS, locations=['zoo'])
+TRANSFORMS = Registry('transform', parent=_mm.TRANSFORMS, locations=['zoo'])
+METRICS = Registry('metric', parent=_mm.METRICS, locations=['zoo'])
 LOOPS = Registry('loop', parent=_mm.LOOPS)
 DATA_SAMPLERS = Registry('sampler', parent=_mm.DATA_SAMPLERS)
 OPTIMIZERS = Registry('optimizer', parent=_mm.OPTIMIZERS)

@@ -1,7 +1,7 @@
 """The one kind of registry of this project: mmengine's, with checked arguments and helpful errors."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from importlib import import_module
 from typing import Any
@@ -46,6 +46,8 @@ def build_from_config(
     if fixed := [key for key in given if key in kwargs]:
         raise InputError(f'{" and ".join(fixed)} of the {registry.name} {kind} can not be chosen: leave it out.')
     if isinstance(kind, str) and '.' in kind and (library := kind.split('.')[0]) != SCOPE:
+        if library not in registry.libraries:
+            registry.import_from_location()
         build = registry.libraries.get(library, build_foreign)
         return build(kind, {**given, **kwargs}, registry)
     cls = lookup(kind, registry) if isinstance(kind, str) else kind
@@ -66,12 +68,14 @@ def lookup(name: str, registry: mm.Registry) -> Callable:
     Parents are searched too, except for hosts and plugins: mmengine's models and hooks are neither. Its own ``get``
     would import any module that is called like an unknown name.
     """
+    name = name.removeprefix(f'{SCOPE}.')
+    if name not in registry.module_dict:
+        registry.import_from_location()
     own, tables = registry.module_dict, [registry.module_dict]
     parent = None if registry.name in ('host', 'plugin') else registry.parent
     while parent is not None:
         tables.append(parent.module_dict)
         parent = parent.parent
-    name = name.removeprefix(f'{SCOPE}.')
     for table in tables:
         if name in table:
             return table[name]
@@ -144,6 +148,12 @@ def build_foreign(kind: str, arguments: Mapping[str, Any], registry: mm.Registry
 class Registry(mm.Registry):
     """A table of names, in the scope of this project.
 
+    Args:
+        name: Of what it holds, in the words of errors.
+        parent: The registry of mmengine's whose names are known here, too.
+        build_func: Builds what a config names.
+        locations: Modules that register something here; imported when a name is not there yet, or all are asked for.
+
     >>> SHAPES = Registry('shape')
     >>> @SHAPES.register_module()
     ... class Circle:
@@ -153,9 +163,13 @@ class Registry(mm.Registry):
     """
 
     def __init__(
-        self, name: str, parent: mm.Registry | None = None, build_func: Callable | None = build_from_config
+        self,
+        name: str,
+        parent: mm.Registry | None = None,
+        build_func: Callable | None = build_from_config,
+        locations: Sequence[str] = (),
     ) -> None:
-        super().__init__(name, build_func=build_func, parent=parent, scope=SCOPE)
+        super().__init__(name, build_func=build_func, parent=parent, scope=SCOPE, locations=[*locations])
         self.libraries: dict[str, Callable] = {}
 
     def library(self, name: str) -> Callable[[Callable], Callable]:
@@ -169,6 +183,7 @@ class Registry(mm.Registry):
 
     def list(self, pattern: str = '*') -> list[str]:
         """The registered names that match a shell pattern, without regard to case, sorted."""
+        self.import_from_location()
         return sorted(name for name in self.module_dict if fnmatchcase(name.lower(), pattern.lower()))
 
     def find(self, name: str) -> Callable:

@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+from types import ModuleType
 
 import mmengine.dataset
 import mmengine.registry as mm
@@ -176,6 +177,33 @@ def test_a_prefixed_name_is_built_by_the_library_that_owns_it():
 def test_a_prefix_that_is_no_package_says_so():
     with pytest.raises(InputError, match=r"'nolib\.Head' needs the package 'nolib', which does not import"):
         HEADS.build('nolib.Head')
+
+
+def test_what_is_asked_for_is_imported_first(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    part = 'from test_shapes import SHAPES\n@SHAPES.register_module()\nclass Oval: pass\n'
+    library = '@SHAPES.library("lib")\ndef build(kind, arguments, registry): return kind\n'
+    ways = {
+        'oval': lambda shapes: shapes.find('oval').__name__ == 'Oval',
+        'every': lambda shapes: shapes.list() == ['Oval'],
+        'built': lambda shapes: type(shapes.build('Oval')).__name__ == 'Oval',
+        'others': lambda shapes: shapes.build('lib.Shape') == 'lib.Shape',
+    }
+    for name, way in ways.items():
+        table = ModuleType('test_shapes')
+        table.SHAPES = Registry('shape', locations=[f'shapes_{name}'])
+        monkeypatch.setitem(sys.modules, 'test_shapes', table)
+        (tmp_path / f'shapes_{name}.py').write_text(part + library)
+        assert f'shapes_{name}' not in sys.modules
+        assert way(table.SHAPES)
+
+
+@pytest.mark.parametrize('table', [HOSTS, PLUGINS, FUSIONS, LOSSES], ids=lambda table: table.name)
+def test_the_project_says_where_its_own_are(table):
+    for location in table._locations:  # what mmengine calls them
+        importlib.import_module(location)
+    assert table._locations
+    assert table.module_dict.keys() == set(table.list())
 
 
 USERS_MODULE = '''

@@ -77,7 +77,7 @@ def host_cost(cfg: Config, depth: int = 0) -> Cost:
 
     Nothing is read: the data set is not built, pretrained weights are not loaded, and parameters and inputs live on the
     ``meta`` device. Only a host whose code looks at values takes memory and time, on the CPU. Structural plugins are
-    attached, others do not exist at inference; they must be registered (``import plugins``).
+    attached, others do not exist at inference.
 
     Args:
         cfg: The config.
