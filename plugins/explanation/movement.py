@@ -113,12 +113,12 @@ def region_maps(
         for m, kept in masks.items():
             inputs = {**repeated.inputs, m: hide(host, m, repeated.inputs[m], kept)}
             moved = host.run(repeated.replace(inputs=inputs)).prediction
-            apart = _distance(host, reference, moved, repeated).to(sample.device)
+            apart = _distance(host, reference, moved, repeated)
+            total[m] += float(apart.sum())  # on the CPU: it is there already
             hidden = ~kept[:, 0]
             weighted, count = sums[m]
-            weighted += torch.tensordot(apart, hidden.to(apart.dtype), 1)
+            weighted += torch.tensordot(apart.to(sample.device), hidden.to(apart.dtype), 1)
             count += hidden.sum(0)
-            total[m] += float(apart.sum())
     maps = {m: (weighted - count * total[m] / draws) / (count + 1) for m, (weighted, count) in sums.items()}
     return {m: x.clamp(min=0).cpu() for m, x in maps.items()}
 

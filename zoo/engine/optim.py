@@ -89,6 +89,8 @@ class BranchOptimWrapper(OptimWrapper):
         self.dtype = DTYPES.get(dtype)
         device = optimizer.param_groups[0]['params'][0].device.type
         self.scaler = torch.amp.GradScaler(device, enabled=self.dtype is torch.float16)
+        # a fused optimiser would unscale and skip inside its step, behind the plugins' hook
+        optimizer._step_supports_amp_scaling = False
         self.logged: dict[str, Tensor] = {}
         self._stepped = True
         optimizer.register_step_pre_hook(self._note)

@@ -146,7 +146,10 @@ class Runner(BaseRunner):
     def build_model(self, model: MultimodalHost) -> MultimodalHost:
         """The host that was built already, its encoders compiled where the config says so."""
         if self.cfg.get('compile_encoders'):
-            for module in model.compilable():
+            modules, limits = list(model.compilable()), torch._dynamo.config
+            # graphs of all modules of a class count together, also where these differ; what is over runs uncompiled
+            limits.recompile_limit = max(limits.recompile_limit, 8 * len(modules))
+            for module in modules:
                 module.compile(dynamic=True)  # in place: the keys of the state dict stay
         return model
 

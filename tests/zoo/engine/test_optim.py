@@ -102,10 +102,24 @@ def test_mixed_precision_works_on_the_cpu(host, dtype):
     assert all(p.grad is None or p.grad.isfinite().all() for p in host.parameters())
 
 
-def test_a_step_that_the_scaler_skips_reaches_no_plugin_and_changes_nothing(host):
+@pytest.mark.parametrize('fused', [False, True])
+def test_plugins_see_unscaled_gradients(host, fused):
+    seen = []
+    host.on_gradients = lambda optimizer: seen.append(host.head.bias.grad.clone())
+    wrapper = build_optim_wrapper(host, {'optimizer': {**SGD, 'fused': fused}, 'dtype': 'float16'})
+    before = host.head.bias.detach().clone()
+    value = loss(host)
+    (expected,) = torch.autograd.grad(value, host.head.bias, retain_graph=True)
+    wrapper.update_params(value)
+    torch.testing.assert_close(seen, [expected])
+    torch.testing.assert_close(host.head.bias.detach(), before - SGD['lr'] * expected)
+
+
+@pytest.mark.parametrize('fused', [False, True])
+def test_a_step_that_the_scaler_skips_reaches_no_plugin_and_changes_nothing(host, fused):
     calls = []
     host.on_gradients = lambda optimizer: calls.append(1)
-    wrapper = build_optim_wrapper(host, {'optimizer': SGD, 'dtype': 'float16'})
+    wrapper = build_optim_wrapper(host, {'optimizer': {**SGD, 'fused': fused}, 'dtype': 'float16'})
     before = {k: v.clone() for k, v in host.named_parameters()}
     scale = wrapper.scaler.get_scale()
     wrapper.update_params(loss(host) * float('inf'))

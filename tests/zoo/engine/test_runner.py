@@ -2,9 +2,11 @@
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import nn
 
 from registry import InputError
 from zoo.engine import Runner, load_config
@@ -110,3 +112,14 @@ def test_each_of_two_processes_has_the_weights(tmp_path, start):
         assert done.returncode == 0, done.stderr
     for rank in range(2):
         torch.testing.assert_close(torch.load(tmp_path / f'weight_{rank}.pt'), by_hand())
+
+
+def test_compiled_encoders_of_other_channels_do_not_use_up_each_others_graphs(monkeypatch):
+    compile_module = nn.Module.compile
+    monkeypatch.setattr(nn.Module, 'compile', lambda self, **kwargs: compile_module(self, backend='eager', **kwargs))
+    encoders = [nn.Linear(channels, 2) for channels in range(1, 11)]
+    with torch._dynamo.config.patch(recompile_limit=8, fail_on_recompile_limit_hit=True):
+        host = SimpleNamespace(compilable=lambda: encoders)
+        assert Runner.build_model(SimpleNamespace(cfg={'compile_encoders': True}), host) is host
+        for encoder in encoders:
+            assert encoder(torch.ones(3, encoder.in_features)).shape == (3, 2)
