@@ -17,8 +17,10 @@ def pick_device(name: str | None) -> torch.device:
     """The device by name, or the best there is; with several processes on GPUs, that of this process.
 
     Raises:
-        InputError: No such device here.
+        InputError: No such device here, or one GPU for several processes.
     """
+    if (name or '').startswith('cuda:') and int(os.environ.get('WORLD_SIZE', 1)) > 1:
+        raise InputError(f'Several processes can not share {name}: --device cuda gives each its own, cpu works too.')
     if name in (None, 'cuda') and torch.cuda.is_available():
         local = int(os.environ.get('LOCAL_RANK', 0))
         if local >= torch.cuda.device_count():
