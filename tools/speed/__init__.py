@@ -114,20 +114,24 @@ FOLDER = Path('results/speed')
 
 
 def measure_all(device: str, pattern: str = '*') -> None:
-    """Run the suites whose name matches, print their tables, keep the figures, and write ``docs/speed.md``."""
+    """Run the suites whose name matches, print their tables, keep the figures, and write ``docs/speed.md``.
+
+    Suites that take minutes give one row after the other, and each is kept at once.
+    """
+    machine = torch.cuda.get_device_name() + ', ' + hardware() if device != 'cpu' else hardware()
+    FOLDER.mkdir(parents=True, exist_ok=True)
     for name, (measure, title) in SUITES.items():
         if not fnmatchcase(name, pattern):
             continue
-        console, rows = Console(), []
+        console, rows, path = Console(), [], FOLDER / f'{device.split(":")[0]}_{name}.json'
+        figures = {'title': title, 'rows': rows, 'hardware': machine, 'threads': torch.get_num_threads()}
+        figures['date'] = date.today().isoformat()
         with console.status(title):
-            for row in measure(device):  # one after the other, where a suite takes minutes
+            for row in measure(device):
                 rows.append({k: _plain(v) for k, v in row.items()})
                 console.print(_line(rows[-1]), highlight=False)
-        machine = torch.cuda.get_device_name() + ', ' + hardware() if device != 'cpu' else hardware()
-        figures = {'title': title, 'rows': rows, 'hardware': machine, 'threads': torch.get_num_threads()}
-        FOLDER.mkdir(parents=True, exist_ok=True)
-        path = FOLDER / f'{device.split(":")[0]}_{name}.json'
-        write_text(path, json.dumps({**figures, 'date': date.today().isoformat()}, indent=1) + '\n')
+                write_text(path, json.dumps({**figures, 'stopped': True}, indent=1) + '\n')
+        write_text(path, json.dumps(figures, indent=1) + '\n')
         console.print(_table(title, rows))
     write_text(Path('docs/speed.md'), report())
 
@@ -146,7 +150,8 @@ def report() -> str:
             '|---|' + '---:|' * (len(columns) - 1),
         ]
         text += ['| ' + ' | '.join(_cell(row.get(c, '')) for c in columns) + ' |' for row in figures['rows']]
-        text += ['', f'{figures["hardware"]}, {figures["threads"]} thread(s), {figures["date"]}', '']
+        stopped = '; stopped before its end' if figures.get('stopped') else ''
+        text += ['', f'{figures["hardware"]}, {figures["threads"]} thread(s), {figures["date"]}{stopped}', '']
     return '\n'.join(text).rstrip() + '\n'
 
 

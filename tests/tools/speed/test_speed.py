@@ -38,6 +38,19 @@ def test_figures_are_kept_and_reported(tmp_path, monkeypatch):
     assert '| two | 3 | 1.5 |' in (tmp_path / 'docs/speed.md').read_text()
 
 
+def test_figures_are_kept_as_they_come(tmp_path, monkeypatch):
+    def measure(device):
+        yield {'what': 'one', 'ms': 2.0}
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(speed, 'SUITES', {'toy': (measure, 'A toy')})
+    with pytest.raises(KeyboardInterrupt):
+        speed.measure_all('cpu')
+    assert '| one | 2 |' in speed.report()
+    assert 'stopped before its end' in speed.report()
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU')
 @pytest.mark.parametrize('name', list(VARIANTS))
