@@ -15,6 +15,8 @@ import torch
 ROOT = Path(__file__).parent.parent
 TOY = ROOT / 'tests' / 'toy'
 sys.path.insert(0, str(TOY))
+import seeding  # noqa: E402
+
 if 'PYTEST_XDIST_WORKER' in os.environ:  # the workers share the cores
     torch.set_num_threads(1)
 # the search for doctests would import them under a second name, or run them
@@ -23,7 +25,7 @@ collect_ignore_glob = ['toy/*', 'recipes/*', 'fork_server.py']
 
 @pytest.fixture(autouse=True)
 def _seeded():
-    torch.manual_seed(0)
+    seeding.seed(0)
 
 
 @pytest.fixture(scope='session')

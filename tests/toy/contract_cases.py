@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import seeding
 import torch
 from torch import Tensor
 
@@ -85,7 +86,7 @@ class Case:
         config = module.arguments(modalities, self.fusion, plugin.needs if plugin else frozenset())
         if self.fusion:
             config['fusion'] = {'type': self.fusion, **getattr(recipe(self.fusion), 'VARIANT', {})}
-        torch.manual_seed(seed)
+        seeding.seed(seed)
         host = HOSTS.build({'type': self.host, 'modalities': list(modalities), **config, **arguments})
         return host.plug(plugin).train() if plugin and plugged else host.train()
 
@@ -199,7 +200,7 @@ def train(host, *batches, optimizer=None, between=None) -> dict:
     optimizer = optimizer or wrapper(host)
     left = {}
     for i, data in enumerate(batches):
-        torch.manual_seed(i)
+        seeding.seed(i)
         host.clock.iteration = i
         left[f'losses {i}'] = host.train_step(data, optimizer)
         left[f'logged {i}'] = {p.name: dict(p.logged) for p in host.plugins.values()}
@@ -210,7 +211,7 @@ def train(host, *batches, optimizer=None, between=None) -> dict:
 
 def gradients(host, data) -> dict[str, Tensor | None]:
     host.zero_grad()
-    torch.manual_seed(5)
+    seeding.seed(5)
     sum(v for k, v in host(**data, mode='loss').items() if 'loss' in k).backward()
     return {name: p.grad for name, p in host.named_parameters() if p.requires_grad}
 
