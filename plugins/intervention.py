@@ -322,7 +322,7 @@ def keep_one(batch: Batch, mask: Tensor) -> Batch:
 
 def joint_gates(outputs: Outputs) -> Tensor | None:
     """The mean of a host's gates at the size of its prediction, (B, 1, ...), in single precision; where the prediction
-    has no such places their mean over all of them, (B, 1). None without gates."""
+    has no such places their mean over all of them, (B, 1, 1, ...). None without gates."""
     gates = outputs.extras.get('gates') or [
         g for key, g in getattr(outputs.features, 'tapped', {}).items() if key.startswith(GATE)
     ]
@@ -333,7 +333,7 @@ def joint_gates(outputs: Outputs) -> Tensor | None:
 
     def resized(gate: Tensor) -> Tensor:
         if gate.ndim != len(size) + 2:
-            return gate.flatten(1).mean(1, keepdim=True)
+            return gate.flatten(1).mean(1).view(-1, 1, *[1] * len(size))
         return gate if gate.shape[2:] == size else F.interpolate(gate, size, mode=mode, align_corners=False)
 
     each = [resized(widened(g)) for g in gates]

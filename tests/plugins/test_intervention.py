@@ -375,6 +375,13 @@ def test_running_together_takes_nests_apart():
         torch.testing.assert_close(together[name].prediction, host.run(variant).prediction)
 
 
+@pytest.mark.parametrize('places', [(), (5,), (4, 6)])
+def test_gates_of_other_places_count_by_their_mean(places):
+    gate = draw(2, 1, 3, 3, 3).sigmoid()
+    found = joint_gates(Outputs(torch.zeros(2, 7, *places), Features(), {'gates': [gate]}))
+    torch.testing.assert_close(found, gate.mean((1, 2, 3, 4)).view(2, 1, *[1] * len(places)))
+
+
 def test_gates_of_a_host_without_any_are_none():
     assert joint_gates(Outputs(torch.zeros(1, 2), Features(), {})) is None
 

@@ -181,31 +181,39 @@ def measure_plugins(
         steps.clear()
 
 
-def measure_encoders(device: str = 'cpu', repeats: int | None = None) -> Iterator[dict[str, Any]]:
+def measure_encoders(
+    device: str = 'cpu', repeats: int | None = None, networks: Mapping[str, Network] = NETWORKS
+) -> Iterator[dict[str, Any]]:
     """Late fusion of three ResNet-18 and of three ViT-S/16: a training step in each precision and memory format, eager
-    and compiled; ``ratio`` is to the first row of the host."""
+    and compiled; ``ratio`` is to the first row of the host.
+
+    Args:
+        device: A CPU has float32 only, and compiles nothing.
+        repeats: Steps; the median counts.
+        networks: Of which those of late fusion are taken.
+    """
     gpu = device != 'cpu'
     repeats = repeats or (50 if gpu else 1)
-    for name in ('Late fusion, 3 ResNet-18', 'Late fusion, 3 ViT-S/16'):
-        network = NETWORKS[name]
-        layouts = ('', ', channels last') if 'ResNet' in name else ('',)
+    for name, network in networks.items():
+        if not network.config.startswith('late_fusion'):
+            continue
+        eager = PRECISIONS if gpu else PRECISIONS[:1]
+        # a compilation takes half a minute: only what one would choose
+        ways = [('', '', eager), (', channels last', '', eager), (', channels last', ', compiled', eager[1:])]
         first = None
-        for compiled in ('', ', compiled'):
-            for layout in layouts:
-                step = Step(network, device)
-                step.layout(layout)
-                for module in step.host.compilable() if compiled else ():
-                    module.compile(dynamic=True)
-                for precision in PRECISIONS if gpu else PRECISIONS[:1]:
-                    if compiled and (precision == 'float32' or layout != layouts[-1]):
-                        continue  # a compilation takes half a minute
-                    with computing(precision), step.precision(precision):
-                        seconds = median(rounds({'': step}, device, repeats, 5 if gpu else 1)[''])
-                        memory = {'peak, MB': peak_bytes(step) / MB} if gpu else {}
-                    first = first or seconds
-                    row = {'step': f'{name}, {precision}{layout}{compiled}', 'ms': 1e3 * seconds}
-                    yield {**row, 'ratio': seconds / first, **memory}
-                del step
+        for layout, compiled, precisions in ways:
+            step = Step(network, device)
+            step.layout(layout)
+            for module in step.host.compilable() if compiled else ():
+                module.compile(dynamic=True)
+            for precision in precisions:
+                with computing(precision), step.precision(precision):
+                    seconds = median(rounds({'': step}, device, repeats, 5 if gpu else 1)[''])
+                    memory = {'peak, MB': peak_bytes(step) / MB} if gpu else {}
+                first = first or seconds
+                row = {'step': f'{name}, {precision}{layout}{compiled}', 'ms': 1e3 * seconds}
+                yield {**row, 'ratio': seconds / first, **memory}
+            del step
 
 
 class Step:
@@ -248,8 +256,10 @@ class Step:
     def precision(self, name: str) -> Iterator[None]:
         """Autocast to bfloat16, where it is that."""
         self.wrapper.dtype = torch.bfloat16 if name == 'bfloat16' else None
-        yield
-        self.wrapper.dtype = None
+        try:
+            yield
+        finally:
+            self.wrapper.dtype = None
 
     def layout(self, name: str) -> None:
         """Bring weights and inputs into a memory format."""

@@ -33,6 +33,22 @@ def test_hosts_are_measured():
     assert rows[0]['input'] == '3x32x32'
 
 
+def test_encoders_are_measured_in_both_memory_formats():
+    rows = list(hosts.measure_encoders(repeats=1, networks=SMALL))
+    assert [r['step'] for r in rows] == ['classes, float32', 'classes, float32, channels last']
+    assert rows[0]['ratio'] == 1
+
+
+def test_a_step_runs_in_each_precision():
+    step = Step(SMALL['classes'], 'cpu')
+    for precision, dtype in (('bfloat16', torch.bfloat16), ('TF32', None)):
+        with hosts.computing(precision), step.precision(precision):
+            assert step.wrapper.dtype is dtype
+            assert torch.backends.cudnn.allow_tf32
+            step()
+    assert step.wrapper.dtype is None
+
+
 def test_plugins_are_compared_with_the_plain_step_of_their_host(monkeypatch):
     ran = []
     monkeypatch.setattr(Step, '__call__', lambda step: ran.append((list(step.host.plugins), step.aux_heads)))
